@@ -1,0 +1,2 @@
+// Package keystore keeps the kiosk's base keys and its device secret.
+package keystore

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package keystore
+
+// region on systems the kiosk does not run on: plain memory, zeroed by free.
+// It exists so that the simulators can be built there.
+type region struct{ b []byte }
+
+func newRegion(size int) (*region, error) { return &region{b: make([]byte, size)}, nil }
+
+func (r *region) free() {
+	clear(r.b)
+	r.b = nil
+}
