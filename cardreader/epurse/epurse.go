@@ -1,130 +1,216 @@
-// Package epurse speaks to a PBOC electronic purse or deposit.
+// Package epurse speaks to the electronic purse or electronic deposit of a PBOC 2.0 card over a cardreader.Transmitter: it
+// reads what the card is and remembers, and loads it (圈存) with a MAC2 made by the platform. It holds no key of the load;
+// it computes nothing that moves money.
+//
+// What may be sent twice is decided here, per command. A command that only reads, and INITIALIZE FOR LOAD, which moves no
+// money, is sent again once when the card answers 6Cxx (wrong Le, not done), and its answer is fetched with GET RESPONSE
+// when a T=0 card answers 61xx. CREDIT FOR LOAD (80 52) leaves at most once per successful Init, whatever comes back: 9000
+// and 61xx mean committed, a short table of status words means refused, and everything else is ErrOutcomeUnknown.
+//
+// INITIALIZE FOR LOAD erases the card's proof of its last transaction. Whoever has an open question to this card asks it
+// first, with Prove and Log.
+//
+// An interrupted call leaves nothing here to repair: a Purse has no durable state, and the card answers for itself.
 package epurse
 
 import (
 	"context"
-	"errors"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
 
 	"vcckiosk/cardreader"
 	"vcckiosk/cardreader/apdu"
 )
 
-// Params describes the purse.
+// ErrOutcomeUnknown is cardreader.ErrOutcomeUnknown: the load was sent and nobody knows whether the card did it. Never send
+// it again; ask the card (Prove, Log, the sequence that the next Init gives).
+var ErrOutcomeUnknown = cardreader.ErrOutcomeUnknown
+
+// Transaction types of PBOC 2.0 part 2, as they stand in Params.Type and LogRecord.Type.
+const (
+	TypeDepositLoad byte = 0x01 // electronic deposit (ED)
+	TypePurseLoad   byte = 0x02 // electronic purse (EP)
+)
+
+// Values used where Params leaves a field zero.
+const (
+	DefaultInfoSFI     byte = 0x15
+	DefaultLogSFI      byte = 0x18
+	DefaultLogCapacity      = 10
+
+	maxLogCapacity = 254 // record numbers 1..254
+	maxPIN         = 8
+)
+
+// defaultAID is the application of the transport ministry's cards.
+const defaultAID = "\xA0\x00\x00\x00\x03\x86\x98\x07\x01"
+
+// Params says which application of the card is used, and as which terminal. It holds a PIN, so it never shows itself.
 type Params struct {
-	AID             []byte
+	// AID selects the application: 5 to 16 bytes by name, exactly 2 bytes by file id. Empty: A00000000386980701.
+	AID []byte
+	// InfoSFI is the short file id of the public information; 0: 15 hex. LogSFI that of the transaction log; 0: 18 hex.
 	InfoSFI, LogSFI byte
-	Type            byte
-	KeyIndex        byte
-	PIN             []byte
-	Terminal        [6]byte
-	LogCapacity     int
-	NoLe            bool
+	// Type is 01 for the electronic deposit, 02 for the electronic purse; 0: 02.
+	Type byte
+	// KeyIndex chooses the card's load key and goes out as it is; most cards use 01.
+	KeyIndex byte
+	// PIN is verified once before the first INITIALIZE FOR LOAD; nil: never. BCD bytes as they go to the card, at most 8.
+	PIN []byte
+	// Terminal is this kiosk's own terminal number, BCD, by which its loads are told from those of others in the card's log.
+	Terminal [6]byte
+	// LogCapacity is how many records the card's log holds; 0: 10, at most 254.
+	LogCapacity int
+	// NoLe leaves Le off commands that carry data, for T=0 readers that pass such commands through as they are.
+	NoLe bool
 }
 
-// Purse is one purse.
+// Format prints a placeholder, with every verb.
+func (Params) Format(f fmt.State, _ rune) { redact(f) }
+
+// LogValue is a placeholder.
+func (Params) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText gives a placeholder.
+func (Params) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+const redacted = "[redacted]"
+
+func redact(f fmt.State) { _, _ = io.WriteString(f, redacted) }
+
+// Purse is the purse of the card behind one Transmitter, for as long as the card stays in: one card session, one Purse.
+// It is used by one goroutine at a time.
 type Purse struct {
 	t cardreader.Transmitter
 	p Params
+
+	pinOK  bool      // verified since the application was selected
+	pinBad *PINError // the card refused this PIN: never shown to it again
+	armed  bool      // Init succeeded and Credit has not been sent since
 }
 
-// New makes a Purse.
-func New(t cardreader.Transmitter, p Params) *Purse { return &Purse{t: t, p: p} }
-
-// ErrOutcomeUnknown is cardreader.ErrOutcomeUnknown.
-var ErrOutcomeUnknown = cardreader.ErrOutcomeUnknown
-
-// ErrEmptySlot is an empty place in the log.
-var ErrEmptySlot = errors.New("empty log record")
-
-// ErrNoInit is a Credit without Init: nothing was sent.
-var ErrNoInit = errors.New("no load initialised")
-
-// RefusedError is a definite refusal of 80 52.
-type RefusedError struct{ SW apdu.Status }
-
-func (e *RefusedError) Error() string { return "card refused the load: " + e.SW.Error() }
-
-// Unwrap leads to the status.
-func (e *RefusedError) Unwrap() error { return e.SW }
-
-// PINError is a refused PIN.
-type PINError struct{ TriesLeft int }
-
-func (e *PINError) Error() string { return "card refused the PIN" }
-
-// Identity is the public information.
-type Identity struct {
-	Serial           [8]byte
-	AppNo            [10]byte
-	Issuer           [8]byte
-	AppType, Version byte
-	Start, Expiry    [4]byte
+// New makes a Purse; it sends nothing. Params is copied. A parameter the card cannot be asked with shows as an error of the
+// first call that needs it.
+func New(t cardreader.Transmitter, p Params) *Purse {
+	p.AID, p.PIN = slices.Clone(p.AID), slices.Clone(p.PIN)
+	if len(p.AID) == 0 {
+		p.AID = []byte(defaultAID)
+	}
+	if p.InfoSFI == 0 {
+		p.InfoSFI = DefaultInfoSFI
+	}
+	if p.LogSFI == 0 {
+		p.LogSFI = DefaultLogSFI
+	}
+	if p.Type == 0 {
+		p.Type = TypePurseLoad
+	}
+	if p.LogCapacity <= 0 {
+		p.LogCapacity = DefaultLogCapacity
+	}
+	p.LogCapacity = min(p.LogCapacity, maxLogCapacity)
+	return &Purse{t: t, p: p}
 }
 
-// CardNo is the card number.
-func (i Identity) CardNo() string { return "" }
+// Format prints a placeholder, with every verb.
+func (*Purse) Format(f fmt.State, _ rune) { redact(f) }
 
-// Log is the transaction log.
-type Log struct {
-	Records  []LogRecord
-	Room     bool
-	Complete bool
+// LogValue is a placeholder.
+func (*Purse) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText gives a placeholder.
+func (*Purse) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Balance reads the balance of the purse or deposit (GET BALANCE, 80 5C) in the card's own units: fen on most cards, hundredths
+// of a cubic metre on some; the card does not say which. It only reads and may be repeated.
+func (p *Purse) Balance(ctx context.Context) (uint32, error) {
+	r, err := p.ask(ctx, apdu.Command{CLA: 0x80, INS: 0x5C, P2: p.p.Type, Le: 4})
+	if err != nil {
+		return 0, fmt.Errorf("read balance: %w", err)
+	}
+	b, err := exactly(r, 4)
+	if err != nil {
+		return 0, fmt.Errorf("read balance: %w", err)
+	}
+	return binary.BigEndian.Uint32(b), nil
 }
 
-// LogRecord is one record.
-type LogRecord struct {
-	Seq       uint16
-	Overdraft [3]byte
-	Amount    uint32
-	Type      byte
-	Terminal  [6]byte
-	Date      [4]byte
-	Time      [3]byte
+// maxRounds bounds GET RESPONSE: no answer used here is longer than two rounds.
+const maxRounds = 4
+
+// send sends one command exactly once.
+func (p *Purse) send(ctx context.Context, c apdu.Command) (apdu.Response, error) {
+	b, err := c.Bytes()
+	if err != nil {
+		return apdu.Response{}, err
+	}
+	answer, err := p.t.Transmit(ctx, b)
+	if err != nil {
+		return apdu.Response{}, err
+	}
+	return apdu.Parse(answer)
 }
 
-// Proof is the answer of 80 5A.
-type Proof struct{ MAC, TAC [4]byte }
-
-// Init is the answer of 80 50.
-type Init struct {
-	Balance           uint32
-	Seq               uint16
-	KeyVersion, AlgID byte
-	Random, MAC1      [4]byte
+// ask sends a command that may be sent twice: one that only reads, or INITIALIZE FOR LOAD. An error is of the transport;
+// the card's status is in the Response.
+func (p *Purse) ask(ctx context.Context, c apdu.Command) (apdu.Response, error) {
+	if p.p.NoLe && len(c.Data) > 0 {
+		c.Le = apdu.NoLe
+	}
+	r, err := p.send(ctx, c)
+	if err != nil {
+		return apdu.Response{}, err
+	}
+	if n, ok := r.SW.Exact(); ok {
+		c.Le = n
+		if r, err = p.send(ctx, c); err != nil {
+			return apdu.Response{}, err
+		}
+	}
+	return p.collect(ctx, r)
 }
 
-// Credit is the answer of 80 52.
-type Credit struct {
-	TAC    [4]byte
-	HasTAC bool
+// collect fetches what a 61xx announced. The first command is never sent again here.
+func (p *Purse) collect(ctx context.Context, r apdu.Response) (apdu.Response, error) {
+	var data []byte
+	for range maxRounds {
+		n, more := r.SW.More()
+		if !more {
+			r.Data = append(data, r.Data...)
+			return r, nil
+		}
+		data = append(data, r.Data...)
+		next, err := p.getResponse(ctx, n)
+		if err != nil {
+			return apdu.Response{}, fmt.Errorf("get response: %w", err)
+		}
+		r = next
+	}
+	return apdu.Response{}, fmt.Errorf("get response: no end after %d rounds", maxRounds)
 }
 
-var errTODO = errors.New("not written yet")
-
-// ParseLogRecord parses 23 bytes.
-func ParseLogRecord(b []byte) (LogRecord, error) { return LogRecord{}, errTODO }
-
-// ParseIdentity parses the public information.
-func ParseIdentity(b []byte) (Identity, error) { return Identity{}, errTODO }
-
-// Identify selects and reads.
-func (p *Purse) Identify(ctx context.Context) (Identity, error) { return Identity{}, errTODO }
-
-// Balance reads.
-func (p *Purse) Balance(ctx context.Context) (uint32, error) { return 0, errTODO }
-
-// Log reads.
-func (p *Purse) Log(ctx context.Context) (Log, error) { return Log{}, errTODO }
-
-// Prove reads.
-func (p *Purse) Prove(ctx context.Context, seq uint16) (Proof, bool, error) {
-	return Proof{}, false, errTODO
+// getResponse reads n waiting bytes (00 C0); a wrong n is mended once.
+func (p *Purse) getResponse(ctx context.Context, n int) (apdu.Response, error) {
+	r, err := p.send(ctx, apdu.Command{INS: 0xC0, Le: n})
+	if err != nil {
+		return apdu.Response{}, err
+	}
+	if exact, ok := r.SW.Exact(); ok {
+		return p.send(ctx, apdu.Command{INS: 0xC0, Le: exact})
+	}
+	return r, nil
 }
 
-// Init initialises.
-func (p *Purse) Init(ctx context.Context, amount uint32) (Init, error) { return Init{}, errTODO }
-
-// Credit loads.
-func (p *Purse) Credit(ctx context.Context, date [4]byte, tm [3]byte, mac2 [4]byte) (Credit, error) {
-	return Credit{}, ErrOutcomeUnknown
+// exactly is the data of a successful answer that must have n bytes.
+func exactly(r apdu.Response, n int) ([]byte, error) {
+	if !r.SW.OK() {
+		return nil, r.SW
+	}
+	if len(r.Data) != n {
+		return nil, fmt.Errorf("card answered %d bytes instead of %d", len(r.Data), n)
+	}
+	return r.Data, nil
 }
