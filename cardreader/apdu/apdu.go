@@ -63,7 +63,7 @@ func Parse(answer []byte) (Response, error) {
 	if n < 2 {
 		return Response{}, ErrEmptyAnswer
 	}
-	return Response{Data: answer[:n-2 : n-2], SW: Status(answer[n-2])<<8 | Status(answer[n-1])}, nil
+	return Response{Data: answer[: n-2 : n-2], SW: Status(answer[n-2])<<8 | Status(answer[n-1])}, nil
 }
 
 // Status is the status word SW1 SW2. As an error it is the card speaking: the command arrived and this is its answer.
