@@ -25,7 +25,7 @@ type CardInfoRequest struct {
 	CardType   string     `json:"cardType"`
 	ATR        string     `json:"atr,omitempty"`
 	UID        string     `json:"uid,omitempty"`
-	CardNo     string     `json:"cardNo"`
+	CardNo     string     `json:"cardNo,omitempty"` // empty when the card does not tell it
 	Balance    Fen        `json:"balance"`
 	Log        []LogEntry `json:"log,omitempty"`      // newest first, at most 10
 	CardData   string     `json:"cardData,omitempty"` // image cards: the content in hex
