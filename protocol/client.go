@@ -3,8 +3,12 @@ package protocol
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -42,72 +46,197 @@ type Deps struct {
 // goroutine.
 type Client struct {
 	*settings
-	deps Deps
+	deps       Deps
+	transport  http.RoundTripper
+	log        *slog.Logger
+	tokens     tokens
+	nestedSign atomic.Bool
+
+	skewMu sync.Mutex
+	skew   time.Duration
+	skewed bool
 }
 
 // NewClient validates the configuration; an error names the field.
-func NewClient(c Config, d Deps) (*Client, error) { return nil, errors.New("todo") }
-
-// TokenInfo is what may be shown of the session.
-type TokenInfo struct {
-	Live       bool
-	Issued     time.Time
-	Expires    time.Time
-	Generation uint64 // of the base key it was made with
-	HasSession bool   // a session key came with the token
+func NewClient(c Config, d Deps) (*Client, error) {
+	s, err := c.validate()
+	if err != nil {
+		return nil, fmt.Errorf("platform client: %w", err)
+	}
+	if d.Key == nil || d.Seq == nil {
+		return nil, errors.New("platform client: no source of keys or of sequence numbers")
+	}
+	cl := &Client{settings: s, deps: d, transport: d.Transport, log: d.Log}
+	if cl.log == nil {
+		cl.log = slog.New(slog.DiscardHandler)
+	}
+	if cl.transport == nil {
+		if cl.transport, err = NewTransport(c.TLS); err != nil {
+			return nil, fmt.Errorf("platform client: %w", err)
+		}
+	}
+	return cl, nil
 }
 
-// Token makes sure that there is a live token.
-func (c *Client) Token(ctx context.Context) error { return errors.New("todo") }
-
-// ProveKey opens a session with k: nil means that the platform accepts this
-// key, ErrKeyRefused that it does not. Any other error proves nothing.
-func (c *Client) ProveKey(ctx context.Context, k BaseKey) error { return errors.New("todo") }
-
-// DropToken forgets the session.
-func (c *Client) DropToken() {}
-
-// CardInfo calls 3010.
-func (c *Client) CardInfo(ctx context.Context, r CardInfoRequest) (CardInfo, error) {
-	return CardInfo{}, errors.New("todo")
-}
-
-// CardPrice calls 3019.
-func (c *Client) CardPrice(ctx context.Context, subs, org, cardNo string) (CardPrice, error) {
-	return CardPrice{}, errors.New("todo")
-}
-
-// Authorize calls 4006.
-func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (Authorization, error) {
-	return Authorization{}, errors.New("todo")
-}
-
-// Report calls 6002.
-func (c *Client) Report(ctx context.Context, r ReportRequest) (ReportAnswer, error) {
-	return ReportAnswer{}, errors.New("todo")
-}
-
-// Reverse calls 6003.
-func (c *Client) Reverse(ctx context.Context, r ReverseRequest) (ReverseAnswer, error) {
-	return ReverseAnswer{}, errors.New("todo")
-}
-
-// QueryOrder calls 6006.
-func (c *Client) QueryOrder(ctx context.Context, r QueryOrderRequest) (OrderState, error) {
-	return OrderState{}, errors.New("todo")
-}
-
-// Heartbeat calls 6004.
-func (c *Client) Heartbeat(ctx context.Context, r HeartbeatRequest) (HeartbeatAnswer, error) {
-	return HeartbeatAnswer{}, errors.New("todo")
+// Endpoints returns the catalogue in use, by code.
+func (c *Client) Endpoints() map[string]Endpoint {
+	all := make(map[string]Endpoint, len(c.catalogue))
+	for k, v := range c.catalogue {
+		all[k] = v
+	}
+	return all
 }
 
 // Skew tells how far the platform's clock is ahead of this machine's, once an
-// answer carried a date.
-func (c *Client) Skew() (time.Duration, bool) { return 0, false }
+// answer carried a date. Its grain is a second.
+func (c *Client) Skew() (time.Duration, bool) {
+	c.skewMu.Lock()
+	defer c.skewMu.Unlock()
+	return c.skew, c.skewed
+}
 
-// Evictions counts the tokens rejected less than 60 s after they were issued.
-func (c *Client) Evictions() int { return 0 }
+func (c *Client) sawDate(date, local time.Time) {
+	c.skewMu.Lock()
+	defer c.skewMu.Unlock()
+	c.skew, c.skewed = date.Sub(local.Round(0)), true
+}
 
-// TokenInfo describes the session without its secrets.
-func (c *Client) TokenInfo() TokenInfo { return TokenInfo{} }
+// limit bounds a whole call, by the context's mark.
+func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	d := c.TimeoutLive
+	if isBacklog(ctx) {
+		d = c.TimeoutBacklog
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// do makes one call within its deadline: with a live session, one renewal and
+// one repeat when the platform rejects the token, one repeat when it says
+// duplicate message, one repeat on the fallback path. Every repeat has a new
+// sequence number and a new sign.
+func (c *Client) do(ctx context.Context, code string, params map[string]string, body []byte, strict bool) (*value, error) {
+	ctx, cancel := c.limit(ctx)
+	defer cancel()
+	r := request{name: code, end: c.catalogue[code], params: params, body: body, strict: strict}
+	r.path = r.end.Path
+	var sent, renewed, repeated bool
+	for {
+		s, err := c.live(ctx)
+		if err != nil {
+			return nil, &attemptError{call: code, err: err, session: true, sent: sent}
+		}
+		pw, err := c.password(r, s)
+		if err != nil {
+			return nil, err
+		}
+		a, err := c.exchange(ctx, r, s, pw, func(*value) []password { return []password{pw} })
+		if err == nil {
+			return a.value, nil
+		}
+		if sent && errors.Is(err, ErrNotSent) {
+			err = &attemptError{call: code, err: err, sent: true}
+		}
+		sent = sent || !errors.Is(err, ErrNotSent)
+		if e, ok := errors.AsType[*CodeError](err); ok {
+			switch {
+			case errors.Is(e, ErrAuth):
+				c.reject(s)
+				if !renewed {
+					renewed = true
+					continue
+				}
+			case e.Code == "10056" && !repeated:
+				repeated = true
+				continue
+			}
+		}
+		if e, ok := errors.AsType[*CallError](err); ok && e.Status == http.StatusNotFound &&
+			r.end.Fallback != "" && r.path != r.end.Fallback {
+			r.path = r.end.Fallback
+			continue
+		}
+		return nil, err
+	}
+}
+
+// password chooses what the call is signed with.
+func (c *Client) password(r request, s *session) (password, error) {
+	switch c.Sign.Password {
+	case "base":
+		k, err := c.activeKey()
+		if err != nil {
+			return nil, err
+		}
+		return k.Sign, nil
+	case "token":
+		return textPassword(s.token), nil
+	case "session":
+		if s.key.empty() {
+			return nil, c.fail(r, "sign.password is session and the platform gave no session key", ErrPermanent, ErrNotSent)
+		}
+		return textPassword(s.key), nil
+	}
+	if !s.key.empty() {
+		return textPassword(s.key), nil
+	}
+	return textPassword(s.token), nil
+}
+
+// fill puts this kiosk's own names into a request that leaves them empty.
+func (c *Client) fill(deviceID, orgCode *string) {
+	if *deviceID == "" {
+		*deviceID = c.DeviceID
+	}
+	if *orgCode == "" {
+		*orgCode = c.OrgCode
+	}
+}
+
+// post makes a call with a JSON body.
+func (c *Client) post(ctx context.Context, code string, request any, strict bool) (reader, error) {
+	b, err := body(code, request)
+	if err != nil {
+		return reader{}, err
+	}
+	v, err := c.do(ctx, code, nil, b, strict)
+	if err != nil {
+		return reader{}, err
+	}
+	return newReader(v), nil
+}
+
+// closed ends the reading of an answer: the first fault in it makes the whole
+// answer unusable.
+func (c *Client) closed(code string, in reader) error {
+	if *in.fault == "" {
+		return nil
+	}
+	e := c.catalogue[code]
+	return &CallError{Interface: code, Method: e.Method, Path: e.Path, Reason: *in.fault, class: []error{ErrTransport}}
+}
+
+// same demands that an echoed field is what was asked. Absent is a mismatch
+// when it is required.
+func (r reader) same(name, asked string, f format, required bool) string {
+	got := r.form(name, f, required)
+	if (got != "" || required) && *r.fault == "" && got != asked {
+		r.fail(name, "is not what was asked")
+	}
+	return got
+}
+
+func (r reader) sameNumber(name string, asked int64, required bool) int64 {
+	if m := r.v.member(name); !required && (m == nil || m.kind == kindNull) {
+		return asked
+	}
+	got := r.integer(name, -1<<53, 1<<53, required)
+	if *r.fault == "" && got != asked {
+		r.fail(name, "is not what was asked")
+	}
+	return got
+}
+
+// oneWord reads a required string out of a closed list.
+func (r reader) oneWord(name, list string) string {
+	return r.form(name, words(strings.Split(list, "|")...), true)
+}

@@ -198,6 +198,7 @@ type CallError struct {
 	Status int
 
 	class []error
+	cause error
 	after time.Duration
 }
 
@@ -226,25 +227,48 @@ func (e *CallError) Is(target error) bool {
 	return false
 }
 
-// without returns the error less one class; it is used when an earlier attempt
-// of the same call did leave the machine.
-func (e *CallError) without(class error) *CallError {
-	c := *e
-	c.class = nil
-	for _, k := range e.class {
-		if k != class {
-			c.class = append(c.class, k)
-		}
+// Unwrap leads to a cause from this machine, such as the queue's or the
+// keystore's error; never to one of the network stack.
+func (e *CallError) Unwrap() error { return e.cause }
+
+// attemptError is the failure of a call in more than one step. It keeps the
+// classes of the step that failed apart from the call's own: a refusal of
+// getToken says nothing about the business content of a report, and a repeat
+// that did not leave does not unsend the attempt before it.
+type attemptError struct {
+	call    string
+	err     error
+	session bool // getToken failed
+	sent    bool // an attempt of the call itself left this machine
+}
+
+func (e *attemptError) Error() string {
+	if e.session {
+		return "interface " + e.call + ": no session: " + e.err.Error()
 	}
-	if len(c.class) == 0 {
-		c.class = []error{ErrTransport}
+	return e.err.Error()
+}
+
+// Is reports the classes of the failed step, masked as the type says.
+func (e *attemptError) Is(target error) bool {
+	switch {
+	case target == ErrNotSent:
+		return !e.sent && (e.session || errors.Is(e.err, ErrNotSent))
+	case !e.session:
+	case target == ErrAuth:
+		return errors.Is(e.err, ErrAuth) || errors.Is(e.err, ErrBusiness)
+	case target == ErrBusiness:
+		return false
 	}
-	return &c
+	return errors.Is(e.err, target)
 }
 
 // RetryAfter tells how long the platform, or the local guard of getToken,
 // asked to wait before the next try; 0 when nobody asked.
 func RetryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*attemptError](err); ok {
+		return RetryAfter(e.err)
+	}
 	if e, ok := errors.AsType[*CallError](err); ok {
 		return e.after
 	}

@@ -19,6 +19,7 @@ type format struct {
 	empty     bool           // may be empty
 	low, high int64          // of a number
 	text      string         // the rule in words
+	hex       bool           // hex digits: accepted in either case from outside
 }
 
 const (
@@ -37,11 +38,15 @@ func number(low, high int64) format {
 }
 
 func upperHex(digits int) format {
-	return pattern(fmt.Sprintf("[0-9A-F]{%d}", digits), digits, fmt.Sprintf("want %d upper-case hex digits", digits))
+	f := pattern(fmt.Sprintf("[0-9A-F]{%d}", digits), digits, fmt.Sprintf("want %d upper-case hex digits", digits))
+	f.hex = true
+	return f
 }
 
 func hexText(max int) format {
-	return pattern("(?:[0-9A-F]{2})+", max, fmt.Sprintf("want pairs of upper-case hex digits, at most %d digits", max))
+	f := pattern("(?:[0-9A-F]{2})+", max, fmt.Sprintf("want pairs of upper-case hex digits, at most %d digits", max))
+	f.hex = true
+	return f
 }
 
 func name(max int) format {

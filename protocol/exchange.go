@@ -1,0 +1,322 @@
+package protocol
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"time"
+
+	"vcckiosk/protocol/sign"
+)
+
+// request is one call before it has a sequence number and a sign.
+type request struct {
+	name   string // catalogue code; the endpoint's own can be another one
+	end    Endpoint
+	path   string
+	params map[string]string // besides seq, token and sign
+	body   []byte
+	// strict is set for the calls that open a session or move money: a wrong
+	// sign and a code of 1..9999 make their outcome unknown.
+	strict bool
+}
+
+// password signs: it digests a message with the access password.
+type password func(message []byte) string
+
+func textPassword(s secret) password {
+	return func(message []byte) string { return sign.Sum(message, []byte(s.reveal())) }
+}
+
+// passwords gives what can have signed an answer.
+type passwords func(*value) []password
+
+// answer is a decoded answer and when the platform says it was given.
+type answer struct {
+	*value
+	date time.Time // zero without a usable Date header
+}
+
+func (c *Client) fail(r request, reason string, class ...error) *CallError {
+	return &CallError{Interface: r.name, Method: r.end.Method, Path: r.path, Reason: reason, class: class}
+}
+
+// exchange makes one HTTP request with a new sequence number and sign, and
+// applies the rule for results. sess is nil for getToken.
+func (c *Client) exchange(ctx context.Context, r request, sess *session, pw password, check passwords) (answer, error) {
+	if err := ctx.Err(); err != nil {
+		return answer{}, c.fail(r, "cancelled before it was sent", ErrTransport, ErrNotSent, err)
+	}
+	u, err := c.address(ctx, r, sess, pw)
+	if err != nil {
+		return answer{}, err
+	}
+	method := http.MethodGet
+	var reqBody io.Reader
+	if r.end.Method != get {
+		method, reqBody = http.MethodPost, bytes.NewReader(r.body)
+	}
+	var connected bool
+	_, real := c.transport.(*http.Transport)
+	if real {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			GotConn: func(httptrace.GotConnInfo) { connected = true },
+		})
+	}
+	hr, err := http.NewRequestWithContext(ctx, method, u, reqBody)
+	if err != nil {
+		return answer{}, c.fail(r, "address cannot be built", ErrPermanent, ErrNotSent)
+	}
+	hr.Header.Set("Accept", "application/json")
+	if r.body != nil {
+		hr.Header.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	began := time.Now()
+	// The transport directly, not http.Client: no redirect is followed, which
+	// would carry the token away in the Referer, and no *url.Error is made.
+	resp, err := c.transport.RoundTrip(hr)
+	if err != nil {
+		return answer{}, c.classify(ctx, r, err, real && !connected)
+	}
+	defer resp.Body.Close() //nolint:errcheck // read to its end or given up
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	ended := time.Now()
+	c.log.Debug("platform call", slog.String("interface", r.name), slog.Int("status", resp.StatusCode),
+		slog.Int("bytes", len(raw)), slog.Duration("took", ended.Sub(began)))
+	switch {
+	case len(raw) > maxAnswer:
+		return answer{}, c.fail(r, "answer is too large", ErrTransport)
+	case err != nil:
+		return answer{}, c.classify(ctx, r, err, false)
+	case resp.ContentLength >= 0 && resp.ContentLength != int64(len(raw)):
+		return answer{}, c.fail(r, "answer is truncated", ErrTransport)
+	}
+	a := answer{}
+	if d, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		a.date = d
+		c.sawDate(d, began.Add(ended.Sub(began)/2))
+	}
+	a.value, err = c.result(r, resp, raw, sess, check)
+	return a, err
+}
+
+// address builds the signed address. Every parameter is checked first.
+func (c *Client) address(ctx context.Context, r request, sess *session, pw password) (string, error) {
+	serial, err := c.deps.Seq.Next(ctx)
+	if err != nil {
+		e := c.fail(r, "no sequence number", ErrTransport, ErrNotSent)
+		e.cause = err
+		return "", e
+	}
+	params := make(map[string]string, len(r.params)+2)
+	for k, v := range r.params {
+		if v = sign.Trim(v); v != "" || c.Sign.KeepEmpty {
+			params[k] = v
+		}
+	}
+	params["seq"] = c.Seq.format(r.end.Code, time.Now(), serial)
+	if sess != nil {
+		params["token"] = sess.token.reveal()
+	}
+	if err := checkParams(r.name, params); err != nil {
+		return "", err
+	}
+	q := make(url.Values, len(params)+1)
+	for k, v := range params {
+		q.Set(k, v)
+	}
+	if sess == nil || c.Sign.Requests == "always" {
+		message, err := sign.Canonical(params, r.body, c.sign)
+		if err != nil {
+			return "", c.fail(r, "cannot be signed", ErrPermanent, ErrNotSent)
+		}
+		q.Set("sign", c.sign.Case(pw(message)))
+	}
+	return c.base + r.path + "?" + q.Encode(), nil
+}
+
+// classify turns an error of the network stack into one that is safe to show.
+func (c *Client) classify(ctx context.Context, r request, err error, neverConnected bool) error {
+	class := []error{ErrTransport}
+	if neverConnected || errors.Is(err, ErrNotSent) {
+		class = append(class, ErrNotSent)
+	}
+	notSent := func(reason string) error {
+		return c.fail(r, reason, append(class, ErrNotSent)...)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		class = append(class, ErrNotSent)
+	}
+	switch ended := ctx.Err(); {
+	case errors.Is(ended, context.Canceled):
+		return c.fail(r, "cancelled", append(class, context.Canceled)...)
+	case ended != nil || errors.Is(err, context.DeadlineExceeded):
+		return c.fail(r, "timed out", append(class, context.DeadlineExceeded)...)
+	}
+	if errors.Is(err, errPin) {
+		return notSent("certificate is none of the pinned ones")
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return notSent("certificate is not trusted")
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return notSent("no TLS at the other end")
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return notSent("name cannot be resolved")
+	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return c.fail(r, "timed out", append(class, context.DeadlineExceeded)...)
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return c.fail(r, "answer is truncated", class...)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return notSent("cannot be reached")
+	}
+	return c.fail(r, "connection failed", class...)
+}
+
+// result applies the rule for results: an object without resultCode, or with
+// 0, is success.
+func (c *Client) result(r request, resp *http.Response, raw []byte, sess *session, check passwords) (*value, error) {
+	v, why := parseAnswer(raw)
+	if why == "" && v.kind != kindObject {
+		why = "answer is not an object"
+	}
+	if why != "" {
+		if resp.StatusCode != http.StatusOK {
+			why = "refused on the way"
+		}
+		return nil, c.bad(r, resp, why)
+	}
+	code, why := resultCode(v)
+	if why != "" {
+		return nil, c.bad(r, resp, why)
+	}
+	// Codes of token and key are taken from an answer without a valid sign, and
+	// with any HTTP status: what they cause is one renewal, and a platform that
+	// has dropped the session can hardly sign with it.
+	known := code != 0 && (authCode(code) || resp.StatusCode != http.StatusOK && permanentCode(code))
+	if !known {
+		if resp.StatusCode != http.StatusOK {
+			return nil, c.bad(r, resp, "refused on the way")
+		}
+		if why := c.verify(v, r.strict, check); why != "" {
+			return nil, c.bad(r, resp, why)
+		}
+	}
+	if code == 0 {
+		return v, nil
+	}
+	if code < 10000 && !r.strict {
+		c.log.Warn("platform answered a success code other than 0",
+			slog.String("interface", r.name), slog.Int("code", code))
+		return v, nil
+	}
+	e := &CodeError{Interface: r.name, Code: strconv.Itoa(code), after: retryAfter(resp)}
+	if m := v.member("resultMsg"); m != nil && m.kind == kindString {
+		var secrets []string
+		if sess != nil {
+			secrets = []string{sess.token.reveal(), sess.key.reveal()}
+		}
+		if q := resp.Request; q != nil && q.URL != nil {
+			secrets = append(secrets, q.URL.Query().Get("sign"))
+		}
+		e.Msg = scrub(m.text, secrets...)
+	}
+	return nil, e
+}
+
+func (c *Client) bad(r request, resp *http.Response, why string) *CallError {
+	e := c.fail(r, why, ErrTransport)
+	e.after = retryAfter(resp)
+	if resp.StatusCode != http.StatusOK {
+		e.Status = resp.StatusCode
+		if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+			e.Reason = "redirect refused"
+		}
+	}
+	return e
+}
+
+// resultCode reads the code, string or number; 0 when absent.
+func resultCode(v *value) (int, string) {
+	m := v.member("resultCode")
+	switch {
+	case m == nil || m.kind == kindNull:
+		return 0, ""
+	case m.kind != kindString && m.kind != kindNumber:
+		return 0, "answer field resultCode: not a string or number"
+	case m.text == "0":
+		return 0, ""
+	case len(m.text) < 1 || len(m.text) > 9 || m.text[0] < '1' || m.text[0] > '9':
+		return 0, "answer field resultCode: not a code"
+	}
+	n, err := strconv.Atoi(m.text)
+	if err != nil {
+		return 0, "answer field resultCode: not a code"
+	}
+	return n, ""
+}
+
+// verify checks the sign of an answer over its top-level scalars, in their
+// literal text. It returns why the answer cannot be used.
+func (c *Client) verify(v *value, strict bool, check passwords) string {
+	mode := c.Sign.VerifyResponse
+	if mode == "off" {
+		return ""
+	}
+	m := v.member("sign")
+	if m == nil || m.kind == kindNull {
+		if mode == "require" {
+			return "answer has no sign"
+		}
+		return ""
+	}
+	params, nested := v.scalars()
+	message, err := sign.Canonical(params, nil, c.sign)
+	if err == nil && m.kind == kindString {
+		for _, pw := range check(v) {
+			if sign.Equal(pw(message), m.text) {
+				return ""
+			}
+		}
+	}
+	if nested && !strict && mode == "if_present" {
+		// How nested values are signed is not documented.
+		if c.nestedSign.CompareAndSwap(false, true) {
+			c.log.Warn("sign of an answer with nested values does not match; accepted, logged once")
+		}
+		return ""
+	}
+	return "answer has a wrong sign"
+}
+
+// retryAfter reads Retry-After: seconds, or a date against the answer's own.
+func retryAfter(resp *http.Response) time.Duration {
+	h := resp.Header.Get("Retry-After")
+	if h == "" {
+		return 0
+	}
+	if n, err := strconv.Atoi(h); err == nil {
+		return time.Duration(min(max(n, 0), 86400)) * time.Second
+	}
+	at, err := http.ParseTime(h)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return min(max(at.Sub(now), 0), 24*time.Hour)
+}
