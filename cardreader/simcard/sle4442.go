@@ -51,7 +51,7 @@ type SLE4442 struct {
 	history   [][256]byte
 }
 
-// ATR of an SLE4442 as PC/SC readers report it.
+// atrSLE4442 is what an SLE4442 answers to reset, as PC/SC readers report it.
 var atrSLE4442 = [...]byte{0x3B, 0x04, 0xA2, 0x13, 0x10, 0x91}
 
 // NewSLE4442 makes a card with this content and code, three tries left.
