@@ -353,8 +353,8 @@ func (c *Client) open(ctx context.Context, key BaseKey) (*session, error) {
 	}
 	s.issued = time.Now()
 	s.expires = s.issued.Add(life)
-	s.usable = s.issued.Add(max(life, c.Token.MinLife))
-	s.renew = s.issued.Add(renewAfter(life, c.Token.MinLife, rand.Float64())) //nolint:gosec // jitter
+	s.usable = s.issued.Add(max(life, c.settings.Token.MinLife))
+	s.renew = s.issued.Add(renewAfter(life, c.settings.Token.MinLife, rand.Float64())) //nolint:gosec // jitter
 	return s, nil
 }
 
@@ -373,7 +373,7 @@ const maxLife = 2678400 * time.Second // 31 days
 func (c *Client) life(in reader, a answer) time.Duration {
 	text := in.literal("expireTime", 24)
 	if text == "" {
-		return c.Token.DefaultLife
+		return c.settings.Token.DefaultLife
 	}
 	stamp := in.literal("timestamp", 32)
 	now := a.date
@@ -389,7 +389,7 @@ func (c *Client) life(in reader, a answer) time.Duration {
 		in.fail("expireTime", "not a number")
 	}
 	if life <= 0 {
-		return c.Token.DefaultLife
+		return c.settings.Token.DefaultLife
 	}
 	return life
 }
