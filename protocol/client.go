@@ -115,6 +115,14 @@ func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc
 // duplicate message, one repeat on the fallback path. Every repeat has a new
 // sequence number and a new sign.
 func (c *Client) do(ctx context.Context, code string, params map[string]string, body []byte, strict bool) (*value, error) {
+	for k, v := range params {
+		if v == "" {
+			delete(params, k)
+		}
+	}
+	if err := checkParams(code, params); err != nil {
+		return nil, err
+	}
 	ctx, cancel := c.limit(ctx)
 	defer cancel()
 	r := request{name: code, end: c.catalogue[code], params: params, body: body, strict: strict}

@@ -15,7 +15,7 @@ import (
 const (
 	maxAnswer  = 1 << 20 // bytes
 	maxDepth   = 12
-	maxMembers = 4096
+	maxValues  = 16384
 )
 
 type valueKind int
@@ -61,7 +61,7 @@ func parseAnswer(raw []byte) (*value, string) {
 		}
 		return nil, "answer is not JSON"
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, "answer has something after its end"
 	}
 	return v, ""
@@ -72,7 +72,7 @@ type answerFault string
 func (e answerFault) Error() string { return string(e) }
 
 func parseValue(d *json.Decoder, depth int, count *int) (*value, error) {
-	if *count++; *count > maxMembers {
+	if *count++; *count > maxValues {
 		return nil, answerFault("answer has too many values")
 	}
 	tok, err := d.Token()
@@ -190,8 +190,8 @@ func (r reader) get(name string, required bool) *value {
 	return m
 }
 
-// text reads a printable string of at most max characters.
-func (r reader) text(name string, max int, required bool) string {
+// text reads a printable string of at most limit characters.
+func (r reader) text(name string, limit int, required bool) string {
 	m := r.get(name, required)
 	if m == nil {
 		return ""
@@ -200,14 +200,14 @@ func (r reader) text(name string, max int, required bool) string {
 		r.fail(name, "not a string")
 		return ""
 	}
-	return r.bounded(name, m.text, max, required)
+	return r.bounded(name, m.text, limit, required)
 }
 
-func (r reader) bounded(name, s string, max int, required bool) string {
+func (r reader) bounded(name, s string, limit int, required bool) string {
 	switch {
 	case s == "" && required:
 		r.fail(name, "empty")
-	case utf8.RuneCountInString(s) > max:
+	case utf8.RuneCountInString(s) > limit:
 		r.fail(name, "too long")
 	case strings.ContainsFunc(s, unicode.IsControl):
 		r.fail(name, "control characters")
@@ -219,7 +219,7 @@ func (r reader) bounded(name, s string, max int, required bool) string {
 
 // literal reads a string or a number as text; for values that are only shown
 // or passed on.
-func (r reader) literal(name string, max int) string {
+func (r reader) literal(name string, limit int) string {
 	m := r.get(name, false)
 	if m == nil {
 		return ""
@@ -228,7 +228,7 @@ func (r reader) literal(name string, max int) string {
 		r.fail(name, "not a string or number")
 		return ""
 	}
-	return r.bounded(name, m.text, max, false)
+	return r.bounded(name, m.text, limit, false)
 }
 
 // form reads a string by a rule. Hex is accepted in either case and given in
@@ -304,12 +304,12 @@ func (r reader) object(name string, required bool) (reader, bool) {
 }
 
 // list enters a member that is an array of objects.
-func (r reader) list(name string, max int, required bool) []reader {
+func (r reader) list(name string, limit int, required bool) []reader {
 	m := r.get(name, required)
 	if m == nil {
 		return nil
 	}
-	if m.kind != kindArray || len(m.items) > max {
+	if m.kind != kindArray || len(m.items) > limit {
 		r.fail(name, "not an array, or too long")
 		return nil
 	}
@@ -325,7 +325,7 @@ func (r reader) list(name string, max int, required bool) []reader {
 }
 
 // dict reads an object of scalars, as text.
-func (r reader) dict(name string, entries, max int) map[string]string {
+func (r reader) dict(name string, entries, limit int) map[string]string {
 	o, ok := r.object(name, false)
 	if !ok {
 		return nil
@@ -345,7 +345,7 @@ func (r reader) dict(name string, entries, max int) map[string]string {
 			o.fail(safeName(n), "not a name")
 			return nil
 		}
-		out[n] = o.bounded(safeName(n), m.text, max, false)
+		out[n] = o.bounded(safeName(n), m.text, limit, false)
 	}
 	return out
 }

@@ -27,8 +27,8 @@ const (
 	maxVolume = 1_000_000_000
 )
 
-func pattern(re string, max int, text string) format {
-	return format{form: regexp.MustCompile(`^(?:` + re + `)$`), max: max, text: text}
+func pattern(re string, limit int, text string) format {
+	return format{form: regexp.MustCompile(`^(?:` + re + `)$`), max: limit, text: text}
 }
 
 func optional(f format) format { f.empty = true; return f }
@@ -43,22 +43,22 @@ func upperHex(digits int) format {
 	return f
 }
 
-func hexText(max int) format {
-	f := pattern("(?:[0-9A-F]{2})+", max, fmt.Sprintf("want pairs of upper-case hex digits, at most %d digits", max))
+func hexText(limit int) format {
+	f := pattern("(?:[0-9A-F]{2})+", limit, fmt.Sprintf("want pairs of upper-case hex digits, at most %d digits", limit))
 	f.hex = true
 	return f
 }
 
-func name(max int) format {
-	return pattern("[0-9A-Za-z._-]+", max, fmt.Sprintf("want letters, digits, dot, dash, underscore, at most %d", max))
+func name(limit int) format {
+	return pattern("[0-9A-Za-z._-]+", limit, fmt.Sprintf("want letters, digits, dot, dash, underscore, at most %d", limit))
 }
 
 func words(list ...string) format {
 	return pattern(strings.Join(list, "|"), 64, "want one of "+strings.Join(list, ", "))
 }
 
-func printable(max int) format {
-	return format{max: max, text: fmt.Sprintf("want printable text, at most %d characters", max)}
+func printable(limit int) format {
+	return format{max: limit, text: fmt.Sprintf("want printable text, at most %d characters", limit)}
 }
 
 var (
@@ -242,7 +242,7 @@ func checkValue(code, field string, v reflect.Value) error {
 	case reflect.Int, reflect.Int64:
 		why = formats[field].checkNumber(v.Int())
 	case reflect.Uint64:
-		why = formats[field].checkNumber(int64(min(v.Uint(), 1<<63-1))) //nolint:gosec // bounded by min
+		why = formats[field].checkNumber(int64(min(v.Uint(), 1<<63-1)))
 	case reflect.Pointer:
 		if v.IsNil() {
 			why = "missing"

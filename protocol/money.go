@@ -185,29 +185,34 @@ func readScript(in reader) *ScriptAnswer {
 	return a
 }
 
-// readAgain reads what 6006 repeats of an authorisation that is still ours;
-// nil when it repeats nothing.
+// readAgain reads what 6006 repeats of an authorisation that is still ours:
+// the fields of the answer of 4006 in an object of their own, or the part of
+// the kind beside the state. nil when it repeats nothing.
 func readAgain(in reader, s OrderState) *Authorization {
-	kind := ""
+	a := &Authorization{TransNo: s.Holder, OrderNo: s.OrderNo, Amount: s.Amount, GasVolume: s.GasVolume, AuthExpire: s.AuthExpire}
+	if o, ok := in.object("authorization", false); ok {
+		in = o
+		in.same("termTransNo", s.Holder, formats["termTransNo"], false)
+		in.same("orderNo", s.OrderNo, formats["orderNo"], false)
+		a.Amount = Fen(in.sameNumber("amount", int64(s.Amount), false))
+		a.GasVolume = Volume(in.sameNumber("gasVolume", int64(s.GasVolume), false))
+		a.AuthExpire = int(max(0, in.integer("authExpire", -86400*365, 86400*365, false)))
+	}
 	for _, k := range []string{KindLoad, KindImage, KindScript} {
 		if m := in.v.member(k); m != nil && m.kind != kindNull {
-			if kind != "" {
+			if a.Kind != "" {
 				in.fail(k, "does not belong to this kind")
 				return nil
 			}
-			kind = k
+			a.Kind = k
 		}
 	}
-	if kind == "" {
+	if a.Kind == "" {
 		return nil
 	}
-	a := &Authorization{
-		TransNo: s.Holder, OrderNo: s.OrderNo, Kind: kind,
-		CardNo: in.form("cardNo", formats["cardNo"], false),
-		Amount: s.Amount, GasVolume: s.GasVolume, AuthExpire: s.AuthExpire,
-		Receipt: in.dict("receipt", 32, 256),
-	}
-	in.same("kind", kind, formats["kind"], false)
+	a.CardNo = in.form("cardNo", formats["cardNo"], false)
+	a.Receipt = in.dict("receipt", 32, 256)
+	in.same("kind", a.Kind, formats["kind"], false)
 	readPermission(in, a, 0)
 	return a
 }

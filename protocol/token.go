@@ -354,7 +354,7 @@ func (c *Client) open(ctx context.Context, key BaseKey) (*session, error) {
 	s.issued = time.Now()
 	s.expires = s.issued.Add(life)
 	s.usable = s.issued.Add(max(life, c.settings.Token.MinLife))
-	s.renew = s.issued.Add(renewAfter(life, c.settings.Token.MinLife, rand.Float64())) //nolint:gosec // jitter
+	s.renew = s.issued.Add(renewAfter(life, c.settings.Token.MinLife, rand.Float64()))
 	return s, nil
 }
 
