@@ -54,12 +54,12 @@ func (s *secret) equal(b []byte) (same bool) {
 	return same
 }
 
-func (s *secret) derive(info string, n int) ([]byte, error) {
+func (s *secret) derive(salt []byte, info string, n int) ([]byte, error) {
 	if n < 1 || n > maxDerived {
 		return nil, fmt.Errorf("derive key: length %d out of range 1..%d", n, maxDerived)
 	}
 	out := make([]byte, n)
-	s.with(func(k []byte) { hkdfSHA256(out, k, info) })
+	s.with(func(k []byte) { hkdfSHA256(out, k, salt, info) })
 	return out, nil
 }
 
@@ -78,9 +78,12 @@ func (k *Key) KCV() string { return k.in.kcv }
 // never used twice. A token remembers the generation it was made with.
 func (k *Key) Generation() uint64 { return k.in.gen }
 
-// Derive returns n bytes of HKDF-SHA256 of the key with empty salt and the
-// given info, for codes that must not use the key itself. n is 1 to 8160.
-func (k *Key) Derive(info string, n int) ([]byte, error) { return k.in.derive(info, n) }
+// Derive returns n bytes of HKDF-SHA256 (RFC 5869) of the key, as hkdf.Key of
+// the standard library does, for codes that must not use the key itself.
+// salt may be nil; n is 1 to 8160.
+func (k *Key) Derive(salt []byte, info string, n int) ([]byte, error) {
+	return k.in.derive(salt, info, n)
+}
 
 // Equal tells in constant time whether two keys have the same bytes.
 func (k *Key) Equal(other *Key) (same bool) {
@@ -91,9 +94,11 @@ func (k *Key) Equal(other *Key) (same bool) {
 // KCV returns the check value of the secret, as KCV of a key.
 func (s *Secret) KCV() string { return s.in.kcv }
 
-// Derive returns n bytes of HKDF-SHA256 of the secret with empty salt and
-// the given info. n is 1 to 8160.
-func (s *Secret) Derive(info string, n int) ([]byte, error) { return s.in.derive(info, n) }
+// Derive returns n bytes of HKDF-SHA256 (RFC 5869) of the secret, as hkdf.Key
+// of the standard library does. salt may be nil; n is 1 to 8160.
+func (s *Secret) Derive(salt []byte, info string, n int) ([]byte, error) {
+	return s.in.derive(salt, info, n)
+}
 
 // KCV is the check value of a key of at most 64 bytes: the first 3 bytes of
 // HMAC-SHA256(key, "kiosk-kcv/1") as 6 upper hex digits. It tells keys apart

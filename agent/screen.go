@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"vcckiosk/agent/topup"
+)
+
+// Stage is what the customer's screen shows.
+type Stage string
+
+// The stages. A customer may answer at StageChoose (Choose, Cancel) and
+// StageConfirm (Confirm, Cancel); Cancel is also taken at StageWorking until
+// the card is about to be changed.
+const (
+	StageOut     Stage = "outOfService"
+	StageIdle    Stage = "idle"    // put a card in
+	StageReading Stage = "reading" // do not take the card
+	StageChoose  Stage = "choose"
+	StageConfirm Stage = "confirm"
+	StageWorking Stage = "working" // do not take the card
+	StageRemove  Stage = "remove"  // finished or refused: take the card; Note says which
+)
+
+// Offer is one order a customer may choose.
+type Offer struct {
+	OrderNo string       `json:"orderNo"`
+	Amount  topup.Fen    `json:"amount"`
+	Volume  topup.Volume `json:"gasVolume"`
+	PayTime string       `json:"payTime,omitempty"`
+	Source  string       `json:"source,omitempty"`
+}
+
+// Note is a line for the customer. Code is stable and for programs.
+type Note struct {
+	Code string `json:"code"`
+	ZH   string `json:"zh"`
+	EN   string `json:"en"`
+}
+
+// View is one picture of the screen. Name and Address come masked from the
+// platform and never reach a log.
+type View struct {
+	Serial  uint64        `json:"serial"`
+	Stage   Stage         `json:"stage"`
+	Card    string        `json:"card,omitempty"` // last four digits
+	Name    string        `json:"name,omitempty"`
+	Address string        `json:"address,omitempty"`
+	Offers  []Offer       `json:"orders,omitempty"`
+	Chosen  *Offer        `json:"chosen,omitempty"`
+	Expires time.Time     `json:"expires,omitzero"` // of the list
+	TransNo topup.TransNo `json:"termTransNo,omitempty"`
+	Outcome topup.Outcome `json:"outcome,omitempty"`
+	Note    *Note         `json:"note,omitempty"`
+}
+
+// ErrNotNow: the screen is not where this answer fits.
+var ErrNotNow = errors.New("not possible now")
+
+type answer struct {
+	order   string
+	confirm bool
+	cancel  bool
+}
+
+// Screen is the customer's side of the kiosk. All methods may be called from
+// any goroutine.
+type Screen struct {
+	mu        sync.Mutex
+	view      View
+	changed   chan struct{}
+	answers   chan answer
+	cancelled bool
+}
+
+func newScreen() *Screen {
+	return &Screen{view: View{Serial: 1, Stage: StageOut, Note: noteStarting}, changed: make(chan struct{}), answers: make(chan answer, 1)}
+}
+
+// View is the present picture.
+func (s *Screen) View() View {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view
+}
+
+// Wait returns the first picture newer than serial, or ctx's error.
+func (s *Screen) Wait(ctx context.Context, serial uint64) (View, error) {
+	for {
+		s.mu.Lock()
+		v, changed := s.view, s.changed
+		s.mu.Unlock()
+		if v.Serial > serial {
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return View{}, ctx.Err()
+		}
+	}
+}
+
+// Choose picks an order from the list. ErrNotNow: no list is shown, or the
+// order is not on it.
+func (s *Screen) Choose(orderNo string) error {
+	return s.say(answer{order: orderNo}, func(v View) bool {
+		return v.Stage == StageChoose && slices.ContainsFunc(v.Offers, func(o Offer) bool { return o.OrderNo == orderNo })
+	})
+}
+
+// Confirm starts the load of the chosen order.
+func (s *Screen) Confirm() error {
+	return s.say(answer{confirm: true}, func(v View) bool { return v.Stage == StageConfirm })
+}
+
+// Cancel gives up. Once the card is about to be changed it comes too late and
+// the load goes on.
+func (s *Screen) Cancel() error {
+	s.mu.Lock()
+	if s.view.Stage == StageWorking {
+		s.cancelled = true
+		s.mu.Unlock()
+		return nil
+	}
+	s.mu.Unlock()
+	return s.say(answer{cancel: true}, func(v View) bool { return v.Stage == StageChoose || v.Stage == StageConfirm })
+}
+
+func (s *Screen) say(a answer, fits func(View) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !fits(s.view) {
+		return ErrNotNow
+	}
+	select {
+	case s.answers <- a:
+		return nil
+	default:
+		return ErrNotNow // the last answer has not been taken up yet
+	}
+}
+
+// show replaces the picture. Answers to an older picture are forgotten.
+func (s *Screen) show(v View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.Serial = s.view.Serial + 1
+	s.view = v
+	select {
+	case <-s.answers:
+	default:
+	}
+	if v.Stage != StageWorking {
+		s.cancelled = false
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *Screen) wasCancelled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cancelled
+}
