@@ -257,8 +257,12 @@ func (e *attemptError) Is(target error) bool {
 	case !e.session:
 	case target == ErrAuth:
 		return errors.Is(e.err, ErrAuth) || errors.Is(e.err, ErrBusiness)
-	case target == ErrBusiness:
-		return false
+	}
+	switch target {
+	case ErrBusiness, ErrUnknownOrder, ErrContent, ErrHeld, ErrGivenBack, ErrMAC, ErrChallenge:
+		if e.session {
+			return false
+		}
 	}
 	return errors.Is(e.err, target)
 }
