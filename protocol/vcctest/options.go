@@ -11,8 +11,10 @@ type Options struct {
 	// Lapses are the ways in which the platform misbehaves. The zero value means
 	// none with Good, and WorstLapses without.
 	Lapses Lapses
-	// Odds is the probability of a lapse at each chance it gets; 0 means 0.1,
-	// 1 means always and at once.
+	// Odds is the probability of a lapse at each chance it gets: one chance per
+	// call for everything between LoseRequests and Evictions together, one for
+	// each repeat (NoIdempotency) and each authorisation (ForgetAuth). 0 means
+	// 0.2, 1 means always and at once. The other lapses have no odds.
 	Odds float64
 	// Seed makes tokens, challenges and lapses repeatable. Equal seeds and equal
 	// order of calls give equal answers.
@@ -45,6 +47,10 @@ type Options struct {
 	// only 6003 gives the order back. It breaks no clause.
 	PendNotWritten bool
 
+	// Endpoints replaces paths by interface code, as "/iccard/recharge". A
+	// request matches whatever prefix its path has.
+	Endpoints map[string]string
+
 	// Hook is asked before each call is executed and may spoil it. It is called
 	// without any lock and may read the books.
 	Hook func(Call) Action
@@ -76,8 +82,8 @@ type Lapses struct {
 
 // WorstLapses is the worst plausible platform: everything an agent must survive
 // without losing an order or loading it twice. ForgetFences, FreeOnStale,
-// DoubleCount are not in it (nobody can survive them; they are there to test
-// the judge), nor LoseRequests, which LateRequests covers.
+// DoubleCount are not in it (no kiosk can survive them alone; they are there to
+// test the judge), nor LoseRequests, which LateRequests covers.
 func WorstLapses() Lapses {
 	return Lapses{
 		NoIdempotency: true, ReissueAtExpiry: true, ForgetAuth: true,
@@ -149,15 +155,15 @@ type Field struct {
 
 // Layout places the fields in a memory card's image. Numbers are big endian.
 type Layout struct {
-	ID    Field // card number as BCD
 	Count Field // purchase count: the commit field, always written last
 	Gas   Field // gas in 0.01 m3, zeroed by the meter
 	Aux   Field // prices and checks, changed by every purchase
 }
 
-// DefaultLayout is the layout of the simulated memory card.
+// DefaultLayout is the layout of the simulated memory card; its meter writes
+// back at 0x60, where no order writes.
 func DefaultLayout() Layout {
-	return Layout{ID: Field{0x20, 8}, Count: Field{0x40, 2}, Gas: Field{0x44, 4}, Aux: Field{0x60, 8}}
+	return Layout{Count: Field{0x40, 2}, Gas: Field{0x42, 4}, Aux: Field{0x48, 8}}
 }
 
 // Call is what a Hook sees of a request that passed no check yet.
