@@ -3,6 +3,7 @@ package simcard
 import (
 	"crypto/cipher"
 	"crypto/des"
+	"encoding/binary"
 )
 
 // PBOC electronic purse cryptography, written from the field layout of the
@@ -55,6 +56,20 @@ func mac4(key [8]byte, data []byte) [4]byte {
 		b.Encrypt(acc[:], acc[:])
 	}
 	return [4]byte(acc[:4])
+}
+
+// MAC2 is the host's proof of one load, for tests that play the platform with a
+// card and no platform. The virtual platform has code of its own.
+func MAC2(dlk [16]byte, random [4]byte, seq uint16, typ byte, amount uint32, terminal [6]byte, date [4]byte, tm [3]byte) [4]byte {
+	return mac4(sessionKey(dlk, random, seq), loadInput(amount, typ, terminal, date, tm))
+}
+
+// loadInput is what MAC2 covers and TAC covers the end of: amount, type,
+// terminal, date, time.
+func loadInput(amount uint32, typ byte, terminal [6]byte, date [4]byte, tm [3]byte) []byte {
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 18), amount)
+	b = append(append(b, typ), terminal[:]...)
+	return append(append(b, date[:]...), tm[:]...)
 }
 
 // CardKey derives one card's key from a master key and the last 8 bytes of its

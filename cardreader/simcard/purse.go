@@ -427,10 +427,8 @@ func (p *Purse) creditLoad(c command, l *pendingLoad) []byte {
 	case l == nil:
 		return status(swConditions)
 	}
-	common := binary.BigEndian.AppendUint32(nil, l.amount) // amount, type, terminal, date, time
-	common = append(append(common, p.cfg.Type), l.terminal[:]...)
-	common = append(common, c.data[:7]...)
-	mac2 := [4]byte(c.data[7:11])
+	common := loadInput(l.amount, p.cfg.Type, l.terminal, [4]byte(c.data), [3]byte(c.data[4:]))
+	mac2 := [4]byte(c.data[7:])
 	if mac4(l.key, common) != mac2 {
 		return status(swMAC)
 	}
@@ -438,8 +436,8 @@ func (p *Purse) creditLoad(c command, l *pendingLoad) []byte {
 	in = append(binary.BigEndian.AppendUint16(in, l.seq), common...)
 	tac := mac4(tacKey(p.cfg.DTK), in)
 	done := LoadDone{
-		Seq: l.seq, Amount: l.amount, Terminal: l.terminal, Date: [4]byte(c.data[:4]),
-		Time: [3]byte(c.data[4:7]), MAC2: mac2, TAC: tac, Balance: p.balance + l.amount,
+		Seq: l.seq, Amount: l.amount, Terminal: l.terminal, Date: [4]byte(c.data),
+		Time: [3]byte(c.data[4:]), MAC2: mac2, TAC: tac, Balance: p.balance + l.amount,
 	}
 	p.balance = done.Balance
 	p.seq = l.seq + 1

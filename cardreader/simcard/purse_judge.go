@@ -75,3 +75,6 @@ func (p *Purse) LogRecords() [][]byte {
 
 // Serial is the last 8 bytes of the application serial number.
 func (p *Purse) Serial() [8]byte { return p.cfg.Serial }
+
+// Type is the purse's transaction type of a load: 01 ED, 02 EP.
+func (p *Purse) Type() byte { return p.cfg.Type }

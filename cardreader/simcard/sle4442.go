@@ -31,9 +31,11 @@ type SLE4442 struct {
 	// ProtectionInRead appends 4 protection bytes to every read, as some
 	// readers do. Set it before the card is used.
 	ProtectionInRead bool
-	// QuietWrites answers 9000 to a write the card ignores (no code, protected
-	// byte, dead counter); otherwise the reader says 6300.
-	QuietWrites bool
+	// ReaderChecks makes the reader answer 6300 to a write the card ignores (no
+	// code, protected byte, dead counter). Without it the reader says 9000, as
+	// real ones do: only reading back proves a write. Set it before the card is
+	// used.
+	ReaderChecks bool
 
 	mu       sync.Mutex
 	mem      [256]byte
@@ -186,7 +188,15 @@ func (c *SLE4442) write(cmd command, k *cut) []byte {
 			c.wear[addr]++
 		}
 	}
-	if refused && !c.QuietWrites {
+	if refused {
+		return c.ignored()
+	}
+	return status(swOK)
+}
+
+// ignored is the reader's answer when the card did not act.
+func (c *SLE4442) ignored() []byte {
+	if c.ReaderChecks {
 		return status(swFailed)
 	}
 	return status(swOK)
@@ -268,7 +278,7 @@ func (c *SLE4442) changeCode(cmd command, k *cut) []byte {
 		return status(swLength)
 	}
 	if !c.writable() {
-		return status(swFailed)
+		return c.ignored()
 	}
 	for i, b := range cmd.data {
 		if k != nil && i >= k.bytes {

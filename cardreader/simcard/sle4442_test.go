@@ -23,6 +23,7 @@ func blank() [256]byte {
 func inReader(t testing.TB, open bool) *SLE4442 {
 	t.Helper()
 	c := NewSLE4442(blank(), [3]byte{0xAA, 0xBB, 0xCC})
+	c.ReaderChecks = true
 	c.PowerOn()
 	say(t, c, sleSelect, "9000")
 	if open {
@@ -67,7 +68,7 @@ func TestWritesNeedTheCode(t *testing.T) {
 	t.Parallel()
 	c := inReader(t, false)
 	say(t, c, "FFD0004002 1122", "6300")
-	c.QuietWrites = true
+	c.ReaderChecks = false
 	say(t, c, "FFD0004002 1122", "9000") // a reader that does not look
 	if c.Image() != blank() {
 		t.Fatal("written without the code")
@@ -77,7 +78,7 @@ func TestWritesNeedTheCode(t *testing.T) {
 	say(t, c, "FFB0003F04", "3F1122429000")
 	// The code's validity ends with the power, also when the reader cycles it.
 	say(t, c, sleSelect, "9000")
-	c.QuietWrites = false
+	c.ReaderChecks = true
 	say(t, c, "FFD0004001 33", "6300")
 	say(t, c, slePresent, "9007")
 	c.PowerOff()
