@@ -223,11 +223,10 @@ func (c *Client) result(r request, resp *http.Response, raw []byte, sess *sessio
 		return v, nil
 	}
 	e := &CodeError{Interface: r.name, Code: strconv.Itoa(code), after: retryAfter(resp)}
-	if m := v.member("resultMsg"); m != nil && m.kind == kindString {
-		var secrets []string
-		if sess != nil {
-			secrets = []string{sess.token.reveal(), sess.key.reveal()}
-		}
+	// The text of a refused getToken is dropped: it could name a session this
+	// client does not know and so cannot take out.
+	if m := v.member("resultMsg"); m != nil && m.kind == kindString && sess != nil {
+		secrets := []string{sess.token.reveal(), sess.key.reveal()}
 		if q := resp.Request; q != nil && q.URL != nil {
 			secrets = append(secrets, q.URL.Query().Get("sign"))
 		}
