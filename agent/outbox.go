@@ -85,7 +85,7 @@ func retry(err error) queue.Outcome { return queue.Outcome{Retry: &queue.Retry{E
 func (a *Agent) settle(tx *bbolt.Tx, it queue.Item, reply topup.Reply) error {
 	r, ok, err := a.journal.GetTx(tx, topup.TransNo(it.Ref))
 	if err != nil || !ok {
-		return fmt.Errorf("settle %s of %s: record: %w", it.Kind, it.Ref, errors.Join(err, errNoRecord))
+		return fmt.Errorf("settle %s of %s: record: %w", it.Kind, it.Ref, errors.Join(err, ErrNoRecord))
 	}
 	next := topup.Settle(r, topup.Message(it.Kind), it.Rev, reply)
 	if next.Park != "" {
@@ -120,7 +120,8 @@ func (a *Agent) settle(tx *bbolt.Tx, it queue.Item, reply topup.Reply) error {
 	return nil
 }
 
-var errNoRecord = errors.New("no such record")
+// ErrNoRecord: the journal has no top-up of this number.
+var ErrNoRecord = errors.New("no such record")
 
 // park keeps a message with its reason. It delays nobody else.
 func (a *Agent) park(tx *bbolt.Tx, it queue.Item, reason string, e audit.Event) error {

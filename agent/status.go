@@ -1,9 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"time"
 
+	"go.etcd.io/bbolt"
+
+	"vcckiosk/agent/audit"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
@@ -124,8 +128,33 @@ func (a *Agent) Records(n int) []topup.Record { return a.journal.Last(n) }
 func (a *Agent) Record(no topup.TransNo) (topup.Record, []journal.Entry, error) {
 	r, ok := a.journal.Get(no)
 	if !ok {
-		return topup.Record{}, nil, errNoRecord
+		return topup.Record{}, nil, ErrNoRecord
 	}
 	versions, err := a.journal.Versions(no)
 	return r, versions, err
+}
+
+// Requeue makes a parked message live again.
+func (a *Agent) Requeue(ctx context.Context, id uint64, who string) error {
+	return a.writer.Do(ctx, func(tx *bbolt.Tx) error {
+		it, ok, err := a.outbox.Get(tx, id)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return queue.ErrNoItem
+		}
+		if err := a.outbox.Requeue(tx, id); err != nil {
+			return err
+		}
+		if r, ok, err := a.journal.GetTx(tx, topup.TransNo(it.Ref)); err == nil && ok && r.Parked != "" && r.Conflict == nil && !r.Manual {
+			r.Parked = ""
+			if err := a.journal.Put(tx, r); err != nil {
+				return err
+			}
+		}
+		return audit.Append(tx, time.Now(), audit.OperatorRequeue, map[string]string{
+			"who": who, "kind": it.Kind, "termTransNo": it.Ref, "reason": it.Parked,
+		})
+	})
 }

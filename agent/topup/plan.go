@@ -57,7 +57,7 @@ func number(f Field, content []byte) (int, bool) {
 }
 
 // Plan is the stored way from Before to Target: only bytes that change, in
-// this order, the commit field last. It holds card content and is sealed
+// this order: the gas field late, the commit field last. It holds card content and is sealed
 // wherever it is kept.
 type Plan struct {
 	Before []byte `json:"before"`
@@ -99,14 +99,17 @@ func NewPlan(before []byte, writes []Write, commit Field, l Layout) (Plan, error
 		return Plan{}, ErrPlanCommit
 	}
 	p := Plan{Before: bytes.Clone(before), Target: target, Commit: commit}
-	for off := range target {
-		if before[off] != target[off] && !commit.has(off) {
-			p.Order = append(p.Order, off)
-		}
-	}
-	for off := commit.Offset; off < commit.Offset+commit.Len; off++ {
-		if before[off] != target[off] {
-			p.Order = append(p.Order, off)
+	// The gas comes late and the count last: some meters take gas whatever the
+	// count says, so a card torn before its gas is written gives them nothing.
+	for _, part := range []func(off int) bool{
+		func(off int) bool { return !l.Gas.has(off) && !commit.has(off) },
+		func(off int) bool { return l.Gas.has(off) && !commit.has(off) },
+		commit.has,
+	} {
+		for off := range target {
+			if before[off] != target[off] && part(off) {
+				p.Order = append(p.Order, off)
+			}
 		}
 	}
 	return p, nil

@@ -1,0 +1,198 @@
+package simtest
+
+import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"vcckiosk/agent/topup"
+	"vcckiosk/protocol/vcctest"
+)
+
+// Books is the judge's verdict on a world. Each order is counted at most once
+// in each of the first three; an order whose contract the platform broke is
+// counted in Conflict and nowhere else.
+type Books struct {
+	Lost, Double, Stuck, Conflict []string
+	// Manual orders wait for a person, who was told: the card came back and
+	// cannot tell. Away: the card never came back; the platform has our
+	// "unknown" and the day file will close it.
+	Manual, Away []string
+	Clauses      map[int]int // conflicts by clause of docs/contract.md
+}
+
+func (b Books) clean() bool { return len(b.Lost)+len(b.Double)+len(b.Stuck) == 0 }
+
+func (b Books) String() string {
+	return fmt.Sprintf("lost=%v double=%v stuck=%v conflict=%v manual=%v away=%v", b.Lost, b.Double, b.Stuck, b.Conflict, b.Manual, b.Away)
+}
+
+// Aftermath ends all faults, brings every card in shown back to kiosk A until
+// nothing is left to collect, and lets a day pass.
+func (w *World) Aftermath(shown ...*Card) {
+	w.Platform.SetHook(nil)
+	w.Platform.SetLapses(vcctest.Lapses{})
+	w.Platform.ReleaseLate()
+	for _, k := range []*Kiosk{w.A, w.B} {
+		k.p.mu.Lock()
+		k.p.cutAt = 0
+		k.p.mu.Unlock()
+		k.offline.Store(false)
+		if k.done == nil {
+			k.On()
+		}
+		k.revive()
+	}
+	time.Sleep(20 * time.Minute) // back-offs end, authorisations expire
+	for _, c := range shown {
+		c.Shown = true
+		if c.Purse != nil {
+			c.Purse.Disarm()
+		} else {
+			c.Image.Disarm()
+		}
+		for range 4 {
+			if c.Meter != nil {
+				c.Meter.Insert(c.Image)
+			}
+			w.A.Visit(c, Visit{})
+			w.B.Visit(c, Visit{})
+		}
+		if c.Meter != nil {
+			c.Meter.Insert(c.Image)
+		}
+	}
+	time.Sleep(25 * time.Hour)
+	for _, c := range shown { // what waited for a daily question may be collected now
+		w.A.Visit(c, Visit{})
+		if c.Meter != nil {
+			c.Meter.Insert(c.Image)
+		}
+	}
+	time.Sleep(time.Hour)
+}
+
+// Judge looks at cards, meter and platform, and at the kiosks only for records
+// that are neither closed nor parked.
+func (w *World) Judge() Books {
+	b := Books{Clauses: map[int]int{}}
+	broken := map[string]vcctest.Conflict{}
+	for _, c := range w.Platform.Conflicts() {
+		if _, known := broken[c.OrderNo]; !known {
+			broken[c.OrderNo] = c
+		}
+	}
+	for _, o := range w.Platform.Orders() {
+		c := w.cards[o.CardNo]
+		loads, takes := w.loaded(c, o)
+		settled := o.State == vcctest.StateSettled
+		var lost, double, stuck string
+		switch {
+		case loads <= 1 && takes <= 1 && !settled && w.manual(o.OrderNo):
+			b.Manual = append(b.Manual, o.OrderNo)
+		case loads == 1 && !settled && !c.Shown && told(o):
+			b.Away = append(b.Away, o.OrderNo)
+		case loads > 1 || takes > 1:
+			double = fmt.Sprintf("%s: loaded %d times, taken %d times", o.OrderNo, loads, takes)
+		case loads == 0 && settled:
+			lost = o.OrderNo + ": settled, never loaded"
+		case loads == 1 && !settled:
+			lost = fmt.Sprintf("%s: loaded, platform says %s", o.OrderNo, o.State)
+		case loads == 0 && c.Shown:
+			stuck = fmt.Sprintf("%s: neither loaded nor settled, platform says %s", o.OrderNo, o.State)
+		}
+		if k, ok := broken[o.OrderNo]; ok && (lost != "" || double != "" || stuck != "" || w.parked(o.OrderNo)) {
+			b.Conflict = append(b.Conflict, fmt.Sprintf("%s: clause %d: %s", o.OrderNo, k.Clause, k.What))
+			b.Clauses[k.Clause]++
+			continue
+		}
+		for _, x := range []struct {
+			what string
+			list *[]string
+		}{{lost, &b.Lost}, {double, &b.Double}, {stuck, &b.Stuck}} {
+			if x.what != "" {
+				*x.list = append(*x.list, x.what)
+			}
+		}
+	}
+	for _, k := range []*Kiosk{w.A, w.B} {
+		for _, r := range k.records() {
+			if _, ok := broken[r.OrderNo]; ok || r.Parked != "" || r.Phase == topup.Closed {
+				continue
+			}
+			if c := w.cards[r.Card.No]; r.Phase == topup.Unknown && c != nil && !c.Shown {
+				continue
+			}
+			b.Stuck = append(b.Stuck, fmt.Sprintf("%s: record at kiosk %s is %s, ack %q", r.OrderNo, k.name, r.Phase, r.AckState))
+		}
+	}
+	slices.Sort(b.Stuck)
+	return b
+}
+
+// told reports whether the platform has heard "unknown" about the order.
+func told(o vcctest.OrderView) bool {
+	return slices.ContainsFunc(o.Reports, func(r vcctest.Report) bool { return r.Result == 2 })
+}
+
+// manual reports whether a kiosk has parked the order as one its card cannot
+// tell about.
+func (w *World) manual(orderNo string) bool {
+	for _, k := range []*Kiosk{w.A, w.B} {
+		for _, r := range k.records() {
+			if r.OrderNo == orderNo && r.Manual && r.Parked != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (w *World) parked(orderNo string) bool {
+	for _, k := range []*Kiosk{w.A, w.B} {
+		for _, r := range k.records() {
+			if r.OrderNo == orderNo && r.Conflict != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// loaded counts how often an order got onto its card, by the card's own
+// memory and what the platform issued for the order, and how often the meter
+// took it.
+func (w *World) loaded(c *Card, o vcctest.OrderView) (loads, takes int) {
+	if c.Purse != nil {
+		for _, l := range c.Purse.Loads() {
+			mac := strings.ToUpper(hex.EncodeToString(l.MAC2[:]))
+			if slices.ContainsFunc(o.Issued, func(i vcctest.Issue) bool { return i.MAC2 == mac && i.Seq == int(l.Seq) }) {
+				loads++
+			}
+		}
+		return loads, loads
+	}
+	l := vcctest.DefaultLayout()
+	count := func(b []byte) []byte { return b[l.Count.Offset : l.Count.Offset+l.Count.Len] }
+	gas := func(b []byte) []byte { return b[l.Gas.Offset : l.Gas.Offset+l.Gas.Len] }
+	issued := func(img []byte) bool {
+		return slices.ContainsFunc(o.Issued, func(i vcctest.Issue) bool {
+			return len(i.Target) == 256 && bytes.Equal(count(i.Target), count(img)) && bytes.Equal(gas(i.Target), gas(img))
+		})
+	}
+	h := c.Image.History()
+	for i := 1; i < len(h); i++ {
+		if issued(h[i][:]) && !bytes.Equal(count(h[i-1][:]), count(h[i][:])) {
+			loads++
+		}
+	}
+	for _, v := range c.Meter.Visits() {
+		if v.Took && issued(v.Before[:]) {
+			takes++
+		}
+	}
+	return loads, takes
+}

@@ -1,0 +1,126 @@
+package simtest
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+
+	"go.etcd.io/bbolt"
+)
+
+// errOff is what everything answers once the power is gone.
+var errOff = errors.New("power is off")
+
+// side of an effect at which the power is cut.
+type side int
+
+const (
+	before side = iota // the effect does not happen
+	after              // it happens, nobody hears of it
+)
+
+func (s side) String() string {
+	if s == before {
+		return "before"
+	}
+	return "after"
+}
+
+// power is one kiosk's supply. It numbers the effects of the kiosk on the
+// world (commit, APDU, HTTP request) in order, and can go out before or after
+// one of them. From then on every effect fails without acting.
+type power struct {
+	mu     sync.Mutex
+	n      int // effects so far, over all boots
+	cutAt  int // 0: never
+	side   side
+	off    bool
+	kinds  []string // of the effects, for the report
+	onCut  func()
+	killed bool // a cut has happened
+}
+
+func (p *power) begin(kind string) (id int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.off {
+		return 0, errOff
+	}
+	p.n++
+	p.kinds = append(p.kinds, kind)
+	if p.n == p.cutAt && p.side == before {
+		p.cut()
+		return p.n, errOff
+	}
+	return p.n, nil
+}
+
+func (p *power) end(id int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.off && id == p.cutAt && p.side == after {
+		p.cut()
+	}
+	if p.off {
+		return errOff
+	}
+	return nil
+}
+
+// cut needs p.mu.
+func (p *power) cut() {
+	p.off, p.killed = true, true
+	if p.onCut != nil {
+		p.onCut()
+	}
+}
+
+func (p *power) isOff() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.off
+}
+
+// store is agent.db on a kiosk that can lose power.
+type store struct {
+	db *bbolt.DB
+	p  *power
+}
+
+func (s *store) View(fn func(*bbolt.Tx) error) error { return s.db.View(fn) }
+
+func (s *store) Update(fn func(*bbolt.Tx) error) error {
+	id, err := s.p.begin("commit")
+	if err != nil {
+		return err
+	}
+	if err := s.db.Update(fn); err != nil {
+		return err
+	}
+	return s.p.end(id)
+}
+
+// network is the way to the platform.
+type network struct {
+	next http.RoundTripper
+	p    *power
+	down func() bool
+}
+
+func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
+	id, err := n.p.begin("http " + r.URL.Path)
+	if err != nil {
+		return nil, err
+	}
+	if n.down() {
+		return nil, errors.New("network is unreachable")
+	}
+	resp, err := n.next.RoundTrip(r)
+	if off := n.p.end(id); off != nil {
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return nil, off
+	}
+	return resp, err
+}
