@@ -41,6 +41,7 @@ func Run(t *testing.T, mk func(t *testing.T) Rig) {
 		{"first Next reports an empty reader", firstEmpty, nil},
 		{"first Next reports a card that is already in", firstCard, nil},
 		{"insert and remove give one event each", inAndOut, nil},
+		{"a card out and in again unseen gives a CardIn", outAndIn, nil},
 		{"Next gives up with its context and loses nothing", nextContext, nil},
 		{"Open without a card says so", openEmpty, nil},
 		{"Open with an ended context fails", openContext, nil},
@@ -173,6 +174,12 @@ func inAndOut(t *testing.T, b *bench) {
 	if ev, err := b.Reader.Next(ctx); err == nil {
 		t.Fatalf("event %v without a cause", ev.Kind)
 	}
+}
+
+func outAndIn(t *testing.T, b *bench) {
+	b.put(t, newEcho())
+	b.Remove()
+	b.put(t, newEcho()) // CardOut may be merged, CardIn may not
 }
 
 func nextContext(t *testing.T, b *bench) {

@@ -130,6 +130,15 @@ func TestASecondCardWaitsForTheFirst(t *testing.T) {
 	}
 	one.Close()
 	shake(t, two, []byte{0x3B, 0x02, 0x02, 0x02})
+	for { // the reader has the second card before anybody looks again
+		r.mu.Lock()
+		l, wait := r.present(), r.changed
+		r.mu.Unlock()
+		if l != nil && len(l.atr) == 4 {
+			break
+		}
+		<-wait
+	}
 	wantEvent(t, r, cardreader.CardOut)
 	wantEvent(t, r, cardreader.CardIn)
 	if _, err := s.Transmit(t.Context(), []byte{0, 0xA4, 0, 0}); !errors.Is(err, cardreader.ErrCardRemoved) {
