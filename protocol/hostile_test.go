@@ -45,7 +45,7 @@ func TestAHostileAnswerIsNoAnswer(t *testing.T) {
 		{"trailing garbage", 200, `{` + ack + `}x`, "not JSON"},
 		{"two documents", 200, `{` + ack + `}{}`, "not JSON"},
 		{"a duplicate field", 200, `{` + ack + `,"state":"R"}`, "state twice"},
-		{"a duplicate field deep inside", 200, `{` + ack + `,"x":{"a":1,"a":2}}`, "a twice"},
+		{"a duplicate field deep inside", 200, `{` + ack + `,"x":{"a":1,"a":2}}`, "(unnamed) twice"},
 		{"too deep", 200, `{` + ack + `,"x":` + deep + `}`, "too deep"},
 		{"too many values", 200, `{` + ack + `,"x":[` + strings.Repeat("1,", maxValues) + `1]}`, "too many"},
 		{"too large", 200, `{` + ack + `,"x":"` + strings.Repeat("y", maxAnswer) + `"}`, "too large"},
