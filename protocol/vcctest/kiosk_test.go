@@ -2,6 +2,7 @@ package vcctest
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // A kiosk speaks the wire by hand: what it sends is built here and not by the
@@ -23,6 +25,7 @@ type kiosk struct {
 	seq      int
 	token    string
 	password string
+	timeout  time.Duration // of a call, 0 for none
 }
 
 const (
@@ -80,7 +83,13 @@ func (k *kiosk) raw(code, method, path string, query url.Values, body []byte) (i
 		password = k.password
 	}
 	query.Set("sign", digest(SignReading{}.canonical(query, body), password))
-	r, err := http.NewRequestWithContext(k.t.Context(), method, "http://vcc.test/vcc-openapi"+path+"?"+query.Encode(), bytes.NewReader(body))
+	ctx := k.t.Context()
+	if k.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, k.timeout)
+		defer cancel()
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://vcc.test/vcc-openapi"+path+"?"+query.Encode(), bytes.NewReader(body))
 	if err != nil {
 		k.t.Fatal(err)
 	}
