@@ -61,7 +61,7 @@ type PurseConfig struct {
 	Limit uint32
 	// Random gives the card's random numbers; nil means crypto/rand.
 	Random func() [4]byte
-	// Reset is the ATR; nil means one of a T=0 or T=1 CPU card.
+	// Reset is the ATR; nil means that of a CPU card with the protocol T0 says.
 	Reset []byte
 }
 
@@ -142,7 +142,17 @@ func NewPurse(c PurseConfig) *Purse {
 		}
 	}
 	if c.Reset == nil {
-		c.Reset = []byte{0x3B, 0x69, 0x00, 0x00, 0x80, 0x31, 0x80, 0x65, 0xB0, 0x83, 0x11, 0x48, 0xC8}
+		history := []byte{0x80, 0x31, 0x80, 0x65, 0xB0, 0x83, 0x11, 0x48, 0xC8}
+		if c.T0 {
+			c.Reset = append([]byte{0x3B, 0x69, 0x00, 0x00}, history...)
+		} else { // T=1 is announced in TD1, and then a check byte ends the ATR
+			c.Reset = append([]byte{0x3B, 0x89, 0x01}, history...)
+			var tck byte
+			for _, b := range c.Reset[1:] {
+				tck ^= b
+			}
+			c.Reset = append(c.Reset, tck)
+		}
 	}
 	return &Purse{cfg: c, balance: c.Balance, seq: c.Seq, offline: c.OfflineSeq, pinTries: 3}
 }

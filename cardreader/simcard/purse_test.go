@@ -270,6 +270,17 @@ func TestPINGuardsTheLoad(t *testing.T) {
 	say(t, p, "00200000021234", "6983")
 }
 
+func TestTheATRNamesTheProtocol(t *testing.T) {
+	t.Parallel()
+	for t0, want := range map[bool]string{
+		true: "3B690000 80318065B0831148C8", false: "3B8901 80318065B0831148C8 7E",
+	} {
+		if got := NewPurse(PurseConfig{T0: t0}).ATR(); !bytes.Equal(got, unhex(t, want)) {
+			t.Errorf("T=0 %v: ATR %X, want %s", t0, got, want)
+		}
+	}
+}
+
 func TestAPurseRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	p := NewPurse(vectorA(t))
