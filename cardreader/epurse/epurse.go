@@ -85,8 +85,11 @@ func redact(f fmt.State) { _, _ = io.WriteString(f, redacted) }
 // It is used by one goroutine at a time.
 type Purse struct {
 	t cardreader.Transmitter
-	p Params
+	p Params // without PIN
 
+	// pin is behind a function, the one thing fmt never looks into: the methods below do not help a Purse that is printed
+	// as an unexported field of something else. nil: none.
+	pin    func() []byte
 	pinOK  bool      // verified since the application was selected
 	pinBad *PINError // the card refused this PIN: never shown to it again
 	armed  bool      // Init succeeded and Credit has not been sent since
@@ -95,7 +98,12 @@ type Purse struct {
 // New makes a Purse; it sends nothing. Params is copied. A parameter the card cannot be asked with shows as an error of the
 // first call that needs it.
 func New(t cardreader.Transmitter, p Params) *Purse {
-	p.AID, p.PIN = slices.Clone(p.AID), slices.Clone(p.PIN)
+	p.AID = slices.Clone(p.AID)
+	var pin func() []byte
+	if b := slices.Clone(p.PIN); len(b) > 0 {
+		pin = func() []byte { return b }
+	}
+	p.PIN = nil
 	if len(p.AID) == 0 {
 		p.AID = []byte(defaultAID)
 	}
@@ -112,17 +120,17 @@ func New(t cardreader.Transmitter, p Params) *Purse {
 		p.LogCapacity = DefaultLogCapacity
 	}
 	p.LogCapacity = min(p.LogCapacity, maxLogCapacity)
-	return &Purse{t: t, p: p}
+	return &Purse{t: t, p: p, pin: pin}
 }
 
 // Format prints a placeholder, with every verb.
-func (*Purse) Format(f fmt.State, _ rune) { redact(f) }
+func (Purse) Format(f fmt.State, _ rune) { redact(f) }
 
 // LogValue is a placeholder.
-func (*Purse) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (Purse) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText gives a placeholder.
-func (*Purse) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (Purse) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Balance reads the balance of the purse or deposit (GET BALANCE, 80 5C) in the card's own units: fen on most cards, hundredths
 // of a cubic metre on some; the card does not say which. It only reads and may be repeated.

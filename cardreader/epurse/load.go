@@ -121,17 +121,18 @@ func (p *Purse) Init(ctx context.Context, amount uint32) (Init, error) {
 
 // verify shows the PIN, at most once per selection and never after a refusal.
 func (p *Purse) verify(ctx context.Context) error {
-	if len(p.p.PIN) == 0 || p.pinOK {
+	if p.pin == nil || p.pinOK {
 		return nil
 	}
 	if p.pinBad != nil {
 		return p.pinBad
 	}
-	if len(p.p.PIN) > maxPIN {
-		return fmt.Errorf("PIN of %d bytes, at most %d", len(p.p.PIN), maxPIN)
+	pin := p.pin()
+	if len(pin) > maxPIN {
+		return fmt.Errorf("PIN of %d bytes, at most %d", len(pin), maxPIN)
 	}
 	// Not through ask: 6C0x is the answer of some cards to a wrong PIN, and is not to be taken for a wrong Le.
-	r, err := p.send(ctx, apdu.Command{INS: 0x20, Data: p.p.PIN, Le: apdu.NoLe})
+	r, err := p.send(ctx, apdu.Command{INS: 0x20, Data: pin, Le: apdu.NoLe})
 	if err != nil {
 		return err
 	}
