@@ -85,7 +85,7 @@ func errorName(err error) string {
 	return "error"
 }
 
-// ErrTranscript: the replayed side asked something the transcript does not have
+// ErrTranscript says that the replayed side asked something the transcript does not have
 // at this place, or the transcript cannot be read.
 var ErrTranscript = errors.New("not in the transcript")
 

@@ -10,11 +10,11 @@ import (
 type When int
 
 const (
-	// Before: the command is not executed.
+	// Before leaves the command unexecuted.
 	Before When = iota
-	// After: the command is executed, its answer is lost or altered.
+	// After lets the command be executed; its answer is lost or altered.
 	After
-	// Byte: a memory card executes the first N bytes of a write. Cards without
+	// Byte lets a memory card execute the first N bytes of a write. Cards without
 	// byte-wise writes treat it as Before.
 	Byte
 )

@@ -14,9 +14,9 @@ import (
 type Convention int
 
 const (
-	// ProofBefore: the sequence the load was initialised with.
+	// ProofBefore is the sequence the load was initialised with.
 	ProofBefore Convention = iota
-	// ProofAfter: that sequence plus one.
+	// ProofAfter is that sequence plus one.
 	ProofAfter
 )
 
