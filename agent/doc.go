@@ -1,0 +1,93 @@
+// Package agent is the program inside a gas IC-card load kiosk: it joins cards, keys, the platform and storage. This
+// page is the map of the whole module; read it first, keep it true.
+//
+// # What it must never do
+//
+// Lose a result, load an order twice, lose or leak a key, or stop serving because something small broke.
+//
+// # Packages
+//
+//	cmd/kioskd            the daemon: flags, configuration file, opening of hardware and files, exit codes
+//	cmd/kioskctl          technician and support, over the unix socket; some subcommands work on the files
+//	cmd/vccsim            platform, virtual cards and meter on real ports; the demo. Never shipped
+//	agent                 Parts, New, Run; one inserted card; the one door for a base key; deliver and settle
+//	  agent/topup         PURE: Record, Decide (evidence -> verdict), Settle (answer -> consequence). No I/O, no clock
+//	  agent/journal       top-up records: append-only versions over *bbolt.Tx
+//	  agent/audit         catalogue of events and alarms, chained log over *bbolt.Tx
+//	  agent/chain         CRC and chain under every stored line, used by journal and audit
+//	  agent/localapi      the unix sockets of operator and technician
+//	  agent/simtest       test-only world: cards, meter, platform, two kiosks, power switch; judged from outside
+//	  agent/archtest      fails the build when this map is broken
+//	cardreader            contracts only: Reader, Session, Event, errors
+//	  cardreader/apdu     command, response, status word as an error
+//	  cardreader/epurse   PBOC electronic purse over a one-method Transmitter
+//	  cardreader/memcard  SLE4442-class memory cards over the same Transmitter
+//	  cardreader/vpcd     the simulated reader (tag sim); a stub without the tag
+//	  cardreader/simcard  virtual cards that can be torn, swapped, muted; the virtual meter
+//	  cardreader/cardtest the suite every driver passes; transcripts
+//	keystore              base keys (active, pending, previous) and sealing of records
+//	protocol              signed client: sessions, catalogue, calls, error classes
+//	  protocol/sign       canonical string and sign
+//	  protocol/vcctest    the platform, written from the documents by its own code
+//	queue                 agent.db's one writer and the durable outbox
+//
+// Room is kept for cardreader/pcsc (the only importer of the PC/SC binding), modem (key reset by SMS), protocol/keysms,
+// protocol/reconcile, agent/mirror, agent/device, cmd/kioskkeys and deploy: the README's table says what is there.
+//
+// Imports go one way, cmd -> agent -> {cardreader, keystore, modem, protocol, queue}. The five never import each other or
+// agent; what they share is *bbolt.Tx and the standard library. Simulators are imported by tests, agent/simtest and
+// cmd/vccsim only. archtest and the linter's depguard rules hold this.
+//
+// # Files
+//
+// agent.db holds journal, outbox, audit, sequence blocks. queue.Writer.Do is the only caller of Update on it, and no
+// card, modem or network I/O happens inside a transaction. keystore.db and its two header copies hold the keys and are
+// never backed up. A bucket is touched by its own package alone; what must be atomic across packages is a function
+// taking *bbolt.Tx, called inside one Do here.
+//
+// # A top-up's way
+//
+// One loop: observe, decide (pure), write intent, act, record. A restart enters the same loop with the record it finds;
+// there is no recovery mode.
+//
+//	   card            kiosk                          agent.db                     platform
+//	    |                |                               |                            |
+//	    |<-- read only --| identity, balance, log, image |                            |
+//	    |                |-- undelivered reports of this card, live, one try -------->|
+//	    |                | open record for this card? -> what does the card say? -> Decide -> report
+//	    |                | gate: disk, clock, key, token, reader, outbox              |
+//	    |                |-- 3010 with what was read -------------------------------->|
+//	    |                |<------------------------------------ orders, challenge ----|
+//	    |                | the customer chooses                                       |
+//	    |                |== commit 1: Intent ==========>|                            |
+//	    |<-- 80 50 ------| purse: identify again, init   |                            |
+//	    |                |-- 4006 --------------------------------------------------->|
+//	    |                |<---- MAC2 or image; every echoed field is compared --------|
+//	    |                |== commit 2: Writing =========>|   cancel is honoured until here
+//	    |<-- 80 52 ------| purse: this and nothing before it
+//	    |<-- writes -----| image: identify again, write in the plan's order, read back
+//	    |                | Decide                        |                            |
+//	    |                |== commit 3: outcome + 6002 ==>|   "done, take your card"   |
+//	    |                |-- 6002 --------------------------------------------------->|
+//	    |                |<--------------------------------- S, R or P: acknowledged -|
+//	    |                |-- settle and remove: rides on the next commit or 60 s -----|
+//
+// # Commit points
+//
+//	commit 1  Intent   a cut before: nothing happened anywhere. A cut after: the journal proves that no changing command
+//	                   was sent, so at start the record becomes NotWritten and its 6002 is queued.
+//	commit 2  Writing  a cut before: as after commit 1. A cut after: the card may have been written. Only the card (or
+//	                   6006, the day file, a person) can tell; until then the record is open for this card.
+//	commit 3  outcome  a cut before: as after commit 2. A cut after: the outcome is known and its report cannot be lost,
+//	                   because both were one transaction.
+//	later     Closed   a cut before: the report is sent once more and answered as a duplicate.
+//
+// What is reported is derived from the record when it is sent (docs/adr/0003). The card decides what happened, never an
+// error value and never the balance (docs/adr/0002). What each answer leads to is the table of docs/contract.md.
+//
+// # Who runs
+//
+// Run starts the actors and waits for them: the writer's flush, the outbox's backlog, the card sessions, the rotator, the
+// heartbeat. It returns when its context ends, or with an error after which only a new process can go on: a commit in
+// doubt (exit code 70), a card call that never returned (75).
+package agent
