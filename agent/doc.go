@@ -50,27 +50,27 @@
 // One loop: observe, decide (pure), write intent, act, record. A restart enters the same loop with the record it finds;
 // there is no recovery mode.
 //
-//	   card            kiosk                          agent.db                     platform
-//	    |                |                               |                            |
-//	    |<-- read only --| identity, balance, log, image |                            |
-//	    |                |-- undelivered reports of this card, live, one try -------->|
-//	    |                | open record for this card? -> what does the card say? -> Decide -> report
-//	    |                | gate: disk, clock, key, token, reader, outbox              |
-//	    |                |-- 3010 with what was read -------------------------------->|
-//	    |                |<------------------------------------ orders, challenge ----|
-//	    |                | the customer chooses                                       |
-//	    |                |== commit 1: Intent ==========>|                            |
-//	    |<-- 80 50 ------| purse: identify again, init   |                            |
-//	    |                |-- 4006 --------------------------------------------------->|
-//	    |                |<---- MAC2 or image; every echoed field is compared --------|
-//	    |                |== commit 2: Writing =========>|   cancel is honoured until here
-//	    |<-- 80 52 ------| purse: this and nothing before it
-//	    |<-- writes -----| image: identify again, write in the plan's order, read back
-//	    |                | Decide                        |                            |
-//	    |                |== commit 3: outcome + 6002 ==>|   "done, take your card"   |
-//	    |                |-- 6002 --------------------------------------------------->|
-//	    |                |<--------------------------------- S, R or P: acknowledged -|
-//	    |                |-- settle and remove: rides on the next commit or 60 s -----|
+//	card            kiosk                          agent.db                     platform
+//	 |                |                               |                            |
+//	 |<-- read only --| identity, balance, log, image |                            |
+//	 |                |-- undelivered reports of this card, live, one try -------->|
+//	 |                | open record for this card? -> what does the card say? -> Decide -> report
+//	 |                | gate: disk, clock, key, token, reader, outbox              |
+//	 |                |-- 3010 with what was read -------------------------------->|
+//	 |                |<------------------------------------ orders, challenge ----|
+//	 |                | the customer chooses                                       |
+//	 |                |== commit 1: Intent ==========>|                            |
+//	 |<-- 80 50 ------| purse: identify again, init   |                            |
+//	 |                |-- 4006 --------------------------------------------------->|
+//	 |                |<---- MAC2 or image; every echoed field is compared --------|
+//	 |                |== commit 2: Writing =========>|   cancel is honoured until here
+//	 |<-- 80 52 ------| purse: this and nothing before it
+//	 |<-- writes -----| image: identify again, write in the plan's order, read back
+//	 |                | Decide                        |                            |
+//	 |                |== commit 3: outcome + 6002 ==>|   "done, take your card"   |
+//	 |                |-- 6002 --------------------------------------------------->|
+//	 |                |<--------------------------------- S, R or P: acknowledged -|
+//	 |                |-- settle and remove: rides on the next commit or 60 s -----|
 //
 // # Commit points
 //
