@@ -281,3 +281,18 @@ func (c *tapeCard) Transmit(_ context.Context, cmd []byte) ([]byte, error) {
 	c.tape = c.tape[1+n:]
 	return answer, nil
 }
+
+func TestAWrongLengthIsMendedOnce(t *testing.T) {
+	t.Parallel()
+	s := &script{t: t, answers: []string{"6C1E", "00000000" + "9000"}}
+	if _, err := epurse.New(s, params()).Balance(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s.got[0] != "805C000204" || s.got[1] != "805C00021E" {
+		t.Fatalf("sent %v", s.got)
+	}
+	s = &script{t: t, answers: []string{"6C1E", "6C04"}} // a third command fails the test
+	if _, err := epurse.New(s, params()).Balance(context.Background()); !errors.Is(err, apdu.Status(0x6C04)) {
+		t.Fatalf("got %v", err)
+	}
+}
