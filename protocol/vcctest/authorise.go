@@ -206,7 +206,8 @@ func (b *books) grantLoad(t *trans, dlk [16]byte, at time.Time) {
 }
 
 // freeLoad looks at the card before an order that another number holds is
-// given to this one (contract clause 2).
+// given to this one (contract clause 2). The holder's own record needs no look
+// here: the 3010 that brought the log has settled it.
 func (b *books) freeLoad(q *authRequest, o *order, c *card, fresh bool) *refusal {
 	if o == nil || !o.holder.open() {
 		return nil
@@ -214,9 +215,6 @@ func (b *books) freeLoad(q *authRequest, o *order, c *card, fresh bool) *refusal
 	h := o.holder
 	cur, seq := q.Load.OnlineSeq, int(h.load.Seq)
 	switch {
-	case b.record(h, c.log):
-		b.settle(h, "log")
-		return refuse(codeHeld, "order is on the card")
 	case cur > seq && reaches(c.log, seq, cur):
 		b.giveBack(h, "sequence used by another load")
 		return nil
@@ -285,24 +283,16 @@ func (b *books) prepareImage(q *authRequest, t *trans, c *card, o *order) *refus
 	if lay.Gas.get(before) != 0 {
 		return refuse(codeGas, "gas still on the card")
 	}
+	if q.Image.Count < c.count {
+		return refuse(codeNotAllowed, "count behind the books: old content of this card")
+	}
 	t.count = q.Image.Count + 1
 	for _, no := range c.orders {
-		other := b.orders[no]
-		for _, is := range other.issued {
-			old := b.trans[is.TransNo]
-			if is.Count != t.count || no == q.OrderNo || is.Kind != KindImage {
-				continue
-			}
-			if old.state == TransSettled {
-				return refuse(codeNotAllowed, "count already used: old content of this card")
-			}
-			if old.forgotten {
+		for _, is := range b.orders[no].issued {
+			if old := b.trans[is.TransNo]; old.forgotten && is.Kind == KindImage && is.Count == t.count && no != q.OrderNo {
 				b.conflict(6, q.OrderNo, q.TransNo, "count issued before for order "+no)
 			}
 		}
-	}
-	if int(lay.Count.get(before)) < c.count {
-		return refuse(codeNotAllowed, "count behind the books: old content of this card")
 	}
 	t.before = before
 	b.grantImage(t, c, q.OrderNo, 0)

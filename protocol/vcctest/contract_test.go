@@ -93,6 +93,7 @@ func TestClause2AHeldOrderIsFreedByTheCardAlone(t *testing.T) {
 		{name: "used, log unreadable", cur: 8, want: "46003", first: "A"},
 		{name: "sequence behind the holder's", cur: 6, want: "46003", first: "A"},
 		{name: "same record, other amount, is another's", cur: 8, log: func(mine LogEntry) []LogEntry { mine.Amount++; return []LogEntry{mine, older} }, want: "", first: "R"},
+		{name: "same record at another sequence is another's", cur: 8, log: func(mine LogEntry) []LogEntry { mine.Seq = 5; return []LogEntry{other, mine} }, want: "", first: "R"},
 		{name: "same record, other time, is another's", cur: 8, log: func(mine LogEntry) []LogEntry { mine.Time = "235959"; return []LogEntry{mine, older} }, want: "", first: "R"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -346,6 +347,42 @@ func TestDefiniteRefusals(t *testing.T) {
 		}
 		want(t, "blocked card", a.authorise(a.loadBody("T4", "L2", a.card(0), 7000, 2500, 8)), "46007")
 	})
+}
+
+func TestAMemoryCardContradictsItself(t *testing.T) {
+	world(t, good, func(p *Platform, a, _ *kiosk) {
+		img := blankImage(3)
+		auth := a.must("4006", nil, a.imgBody("T1", "I1", a.imgCard(img)["challenge"].(string), img))
+		want(t, "not written", a.report("T1", "I1", 1, 1, "image", nil), "P")
+		want(t, "written, with other content", a.report("T1", "I1", 2, 0, "image", m{"cardDataAfter": upperHex(img)}), "P")
+		want(t, "written", a.report("T1", "I1", 3, 0, "image", m{"cardDataAfter": upperHex(apply(t, img, auth))}), "S")
+		want(t, "conflicts", conflicts(p), "0:I1:T1")
+	})
+}
+
+func TestBodiesAreReadStrictly(t *testing.T) {
+	t.Parallel()
+	for body, ok := range map[string]bool{
+		`{"termTransNo":"1","orderNo":"2"}`: true,
+		` {} `:                              true,
+		`{"termTransNo":"1","orderNo":"2","orderNo":"3"}`: false,
+		`{"termTransNo":"1","TERMTRANSNO":"2"}`:           false,
+		`{"other":1}`:                                     false,
+		`{"orderNo":1}`:                                   false,
+		`{} {}`:                                           false,
+		`null`:                                            false,
+		`[]`:                                              false,
+		``:                                                false,
+		`{"orderNo":"orderNo","termTransNo":"termTransNo"}`: true,
+	} {
+		var q reverseRequest
+		if r := decode([]byte(body), &q); (r == nil) != ok {
+			t.Errorf("%s: %v", body, r)
+		}
+	}
+	if repeated([]byte(`{"a":[{"b":1},{"b":2}],"b":["a","a"],"c":{"a":1}}`)) != "" || repeated([]byte(`{"a":{"b":[],"b":1}}`)) != "b" {
+		t.Error("repeated names are judged per object")
+	}
 }
 
 func TestAnOrderPaidAtTheKioskIsRefundedWhenGivenBack(t *testing.T) {

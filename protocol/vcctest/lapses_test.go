@@ -142,7 +142,7 @@ func TestLapseNoChallenge(t *testing.T) {
 	world(t, Options{Good: true, Lapses: Lapses{NoChallenge: true}}, func(p *Platform, a, b *kiosk) {
 		want(t, "challenge", a.card(0), "")
 		want(t, "no challenge", a.authorise(a.l1("TA", "", 7)), "")
-		b.card(0)
+		b.card(0, LogEntry{Seq: 7, Amount: 1, Terminal: "998877665544", Date: "20250101", Time: "000001"}) // the load before, labelled after
 		want(t, "unused sequence stays with its holder", b.authorise(b.l1("TB", "", 7)), "46003")
 		want(t, "holder gives back", a.report("TA", "L1", 1, 1, "log", nil), "R")
 		want(t, "free", b.authorise(b.l1("TC", "", 7)), "")
