@@ -124,10 +124,10 @@ func md5Hex(s string) string { return fmt.Sprintf("%X", md5.Sum([]byte(s))) }
 func TestTheSignOfAnAnswerIsVerified(t *testing.T) {
 	t.Parallel()
 	const token = "T0000000000000000001"
-	plain := "amount" + "10.50" + "flag" + "true" + "orderNo" + testOrder + "state" + "S"
-	good := `{"state":"S","orderNo":"` + testOrder + `","amount":10.50,"flag":true,"none":"","nil":null,"sign":"`
+	plain := "amount" + "10.50" + "flag" + "true" + "orderNo" + testOrder + "state" + "S" + "timestamp" + "7"
+	good := `{"timestamp":7,"state":"S","orderNo":"` + testOrder + `","amount":10.50,"flag":true,"none":"","nil":null,"sign":"`
 	query := func(c *Client) error {
-		_, err := c.CardPrice(context.Background(), "1", "", testCard)
+		_, err := c.Heartbeat(context.Background(), HeartbeatRequest{State: "ready"})
 		return err
 	}
 	report := func(c *Client) error { return askOrder(context.Background(), c) }
@@ -143,10 +143,10 @@ func TestTheSignOfAnAnswerIsVerified(t *testing.T) {
 		{"wrong on a query", "", good + md5Hex(plain) + `"}`, query, false},
 		{"wrong on a query, off", "off", good + md5Hex(plain) + `"}`, query, true},
 		{"not a text", "", strings.TrimSuffix(good, `"`) + `7}`, query, false},
-		{"absent", "", `{}`, query, true},
+		{"absent", "", `{"timestamp":"7"}`, query, true},
 		{"absent but required", "require", `{}`, query, false},
-		{"wrong with nested values on a query", "", `{"stepList":[],"sign":"00"}`, query, true},
-		{"wrong with nested values, required", "require", `{"stepList":[],"sign":"00"}`, query, false},
+		{"wrong with nested values on a query", "", `{"timestamp":7,"commands":[],"sign":"00"}`, query, true},
+		{"wrong with nested values, required", "require", `{"timestamp":7,"commands":[],"sign":"00"}`, query, false},
 		{"right on a money call", "", order + md5Hex(orderPlain+token) + `"}`, report, true},
 		{"wrong on a money call", "", order + `00"}`, report, false},
 		{"wrong with nested values on a money call", "", order + `00","x":{}}`, report, false},
@@ -158,7 +158,7 @@ func TestTheSignOfAnAnswerIsVerified(t *testing.T) {
 			p.extra = `,"sign":"` + md5Hex("expireTime7200token"+token+testKey) + `"`
 		}
 		c := newTestClient(t, p, func(cfg *Config, _ *Deps) { cfg.Sign.VerifyResponse = x.mode })
-		p.says("/iccard/queryPrice", x.body)
+		p.says("/device/heartbeat", x.body)
 		p.says("/iccard/queryOrder", x.body)
 		err := x.call(c)
 		if (err == nil) != x.ok {

@@ -196,7 +196,9 @@ func readAgain(in reader, s OrderState) *Authorization {
 		in.same("orderNo", s.OrderNo, formats["orderNo"], false)
 		a.Amount = Fen(in.sameNumber("amount", int64(s.Amount), false))
 		a.GasVolume = Volume(in.sameNumber("gasVolume", int64(s.GasVolume), false))
-		a.AuthExpire = int(max(0, in.integer("authExpire", -86400*365, 86400*365, false)))
+		// Its own authExpire counts from the first answer: what is left is told
+		// beside the state.
+		in.integer("authExpire", 1, 86400, false)
 	}
 	for _, k := range []string{KindLoad, KindImage, KindScript} {
 		if m := in.v.member(k); m != nil && m.kind != kindNull {

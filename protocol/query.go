@@ -14,7 +14,7 @@ func (c *Client) CardInfo(ctx context.Context, r CardInfoRequest) (CardInfo, err
 		return CardInfo{}, err
 	}
 	a := CardInfo{
-		CardNo:      in.form("cardNo", formats["cardNo"], r.CardNo == ""),
+		CardNo:      in.form("cardNo", formats["cardNo"], true),
 		SubsCode:    in.form("subsCode", formats["subsCode"], false),
 		Name:        in.text("name", 60, false),
 		DisplayAddr: in.text("displayAddr", 255, false),
@@ -29,8 +29,7 @@ func (c *Client) CardInfo(ctx context.Context, r CardInfoRequest) (CardInfo, err
 		Challenge:   in.form("challenge", formats["challenge"], false),
 	}
 	if r.CardNo != "" {
-		in.same("cardNo", r.CardNo, formats["cardNo"], false)
-		a.CardNo = r.CardNo
+		in.same("cardNo", r.CardNo, formats["cardNo"], true)
 	}
 	for _, o := range in.list("pendingOrders", 100, false) {
 		a.PendingOrders = append(a.PendingOrders, PendingOrder{
@@ -70,6 +69,9 @@ func (c *Client) CardPrice(ctx context.Context, subs, org, cardNo string) (CardP
 			Lower: s.literal("lower", 20),
 			Upper: s.literal("upper", 20),
 		})
+	}
+	if len(a.Steps) == 0 {
+		in.fail("stepList", "empty") // an empty object is no answer
 	}
 	if err := c.closed(codeCardPrice, in); err != nil {
 		return CardPrice{}, err
@@ -139,6 +141,9 @@ func (c *Client) Heartbeat(ctx context.Context, r HeartbeatRequest) (HeartbeatAn
 		return HeartbeatAnswer{}, err
 	}
 	a := HeartbeatAnswer{Timestamp: in.literal("timestamp", 32)}
+	if a.Timestamp == "" {
+		in.fail("timestamp", "missing") // an empty object is no answer
+	}
 	for _, o := range in.list("commands", 32, false) {
 		a.Commands = append(a.Commands, Command{
 			ID:     o.form("cmdId", name(64), true),
