@@ -39,8 +39,10 @@ func TestCallsGoOutAndComeBackWhole(t *testing.T) {
 	script := loadAnswer()
 	delete(script, "load")
 	script["kind"] = "script"
-	script["script"] = map[string]any{"resume": "never", "steps": []any{map[string]any{"apdu": "00A40000", "expect": "9000", "changing": true}},
-		"check": []any{map[string]any{"apdu": "00B00000", "written": "01", "notWritten": "00"}}}
+	script["script"] = map[string]any{
+		"resume": "never", "steps": []any{map[string]any{"apdu": "00A40000", "expect": "9000", "changing": true}},
+		"check": []any{map[string]any{"apdu": "00B00000", "written": "01", "notWritten": "00"}},
+	}
 	p.says("/iccard/recharge", text(t, script))
 	r := loadRequest()
 	r.Kind, r.Load = KindScript, nil
@@ -215,11 +217,22 @@ func TestOnlyAFullAcknowledgementSettlesAReport(t *testing.T) {
 		name, field string
 		value       any
 	}{
-		{"no number", "termTransNo", nil}, {"another number", "termTransNo", strings.Repeat("0", 32)},
-		{"another order", "orderNo", "x"}, {"no rev", "rev", nil}, {"an older rev", "rev", 1}, {"rev as text", "rev", "2"},
-		{"no state", "state", nil}, {"authorised", "state", "A"}, {"unknown state", "state", "s"}, {"empty state", "state", ""},
-		{"code 1", "resultCode", "1"}, {"code 9999", "resultCode", 9999}, {"code as bool", "resultCode", true},
-		{"code empty", "resultCode", ""}, {"code 00", "resultCode", "00"}, {"negative code", "resultCode", -1},
+		{"no number", "termTransNo", nil},
+		{"another number", "termTransNo", strings.Repeat("0", 32)},
+		{"another order", "orderNo", "x"},
+		{"no rev", "rev", nil},
+		{"an older rev", "rev", 1},
+		{"rev as text", "rev", "2"},
+		{"no state", "state", nil},
+		{"authorised", "state", "A"},
+		{"unknown state", "state", "s"},
+		{"empty state", "state", ""},
+		{"code 1", "resultCode", "1"},
+		{"code 9999", "resultCode", 9999},
+		{"code as bool", "resultCode", true},
+		{"code empty", "resultCode", ""},
+		{"code 00", "resultCode", "00"},
+		{"negative code", "resultCode", -1},
 	} {
 		bad := maps.Clone(good)
 		put(bad, x.field, x.value)

@@ -123,9 +123,6 @@ func authCode(n int) bool {
 	return false
 }
 
-// renewCode reports the codes after which one renewal and one retry are made.
-func renewCode(n int) bool { return authCode(n) }
-
 func permanentCode(n int) bool {
 	return n == 10031 || n == 10045 || (n >= 30001 && n <= 30008)
 }

@@ -65,8 +65,8 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 		method, reqBody = http.MethodPost, bytes.NewReader(r.body)
 	}
 	var connected bool
-	_, real := c.transport.(*http.Transport)
-	if real {
+	_, network := c.transport.(*http.Transport)
+	if network {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(httptrace.GotConnInfo) { connected = true },
 		})
@@ -84,7 +84,7 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 	// would carry the token away in the Referer, and no *url.Error is made.
 	resp, err := c.transport.RoundTrip(hr)
 	if err != nil {
-		return answer{}, c.classify(ctx, r, err, real && !connected)
+		return answer{}, c.classify(ctx, r, err, network && !connected)
 	}
 	defer resp.Body.Close() // read to its end or given up
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))

@@ -95,10 +95,15 @@ func TestAFieldWithoutARuleIsNotSent(t *testing.T) {
 func TestBothSortOrdersSignEveryKnownFieldAlike(t *testing.T) {
 	t.Parallel()
 	sets := [][]string{
-		{"appId", "seq"}, {"channelId", "deviceId", "seq"}, {"subsCode", "orgCode", "cardNo", "seq", "token"},
-		{"termTransNo", "orderNo", "seq", "token"}, {"areaCode", "orgCode", "lastTimestamp", "timestamp", "seq", "token"},
+		{"appId", "seq"},
+		{"channelId", "deviceId", "seq"},
+		{"subsCode", "orgCode", "cardNo", "seq", "token"},
+		{"termTransNo", "orderNo", "seq", "token"},
+		{"areaCode", "orgCode", "lastTimestamp", "timestamp", "seq", "token"},
 		{"subsCode", "name", "addrCode", "fullAddr", "tel", "phone", "mobile", "orgCode", "pageIndex", "pageSize", "seq", "token"},
-		{"userCode", "userType", "seq", "token"}, {"type", "seq", "token"}, {"mediaId", "seq", "token"},
+		{"userCode", "userType", "seq", "token"},
+		{"type", "seq", "token"},
+		{"mediaId", "seq", "token"},
 		{"expireTime", "resultCode", "resultMsg", "timestamp", "token", "sessionKey"},
 		{"termTransNo", "orderNo", "rev", "state", "duplicate", "resultCode", "timestamp"},
 	}

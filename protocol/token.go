@@ -78,8 +78,10 @@ func (g *guard) take(now time.Time) time.Duration {
 func (c *Client) activeKey() (BaseKey, error) {
 	k, err := c.deps.Key()
 	if err != nil || k == nil {
-		return nil, &CallError{Interface: c.tokenCode(), Reason: "no base key",
-			class: []error{ErrNoKey, ErrAuth, ErrNotSent}, cause: err}
+		return nil, &CallError{
+			Interface: c.tokenCode(), Reason: "no base key",
+			class: []error{ErrNoKey, ErrAuth, ErrNotSent}, cause: err,
+		}
 	}
 	return k, nil
 }
@@ -303,8 +305,10 @@ func (c *Client) TokenInfo() TokenInfo {
 	if s == nil {
 		return TokenInfo{}
 	}
-	return TokenInfo{Live: time.Now().Before(s.usable), Issued: s.issued, Expires: s.expires,
-		Generation: s.generation, HasSession: !s.key.empty()}
+	return TokenInfo{
+		Live: time.Now().Before(s.usable), Issued: s.issued, Expires: s.expires,
+		Generation: s.generation, HasSession: !s.key.empty(),
+	}
 }
 
 func (c *Client) tokenCode() string {
