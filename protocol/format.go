@@ -206,6 +206,34 @@ func printableText(v string) bool {
 	return true
 }
 
+// cleanText makes a remark fit its format: what is not printable becomes a
+// blank, what is too long is cut.
+func cleanText(v, field string) string {
+	v = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, v)
+	if r := []rune(v); len(r) > formats[field].max {
+		v = string(r[:formats[field].max])
+	}
+	return strings.TrimSpace(v)
+}
+
+// cleanName makes a label fit its format: a character outside it becomes an
+// underscore.
+func cleanName(v, field string) string {
+	f := formats[field]
+	v = strings.Map(func(r rune) rune {
+		if f.form.MatchString(string(r)) {
+			return r
+		}
+		return '_'
+	}, v)
+	return v[:min(len(v), f.max)]
+}
+
 // body checks every value of a request against its rule and returns the JSON
 // that is signed and sent, byte for byte.
 func body(code string, request any) ([]byte, error) {

@@ -222,9 +222,12 @@ func readAgain(in reader, s OrderState) *Authorization {
 // Report calls 6002. A nil error is an acknowledgement of this TransNo and this
 // Rev and of nothing else; what the state means for the record is the
 // caller's. Of the errors only ErrBusiness speaks of the content, and even then
-// the report is kept: it is never forgotten. Repeats are harmless.
+// the report is kept: it is never forgotten. Repeats are harmless. FailCode,
+// FailReason and Firmware are made to fit their format, not refused by it: a
+// result must not stay here for the sake of a remark.
 func (c *Client) Report(ctx context.Context, r ReportRequest) (ReportAnswer, error) {
 	c.fill(&r.DeviceID, &r.OrgCode)
+	r.FailCode, r.FailReason, r.Firmware = cleanName(r.FailCode, "failCode"), cleanText(r.FailReason, "failReason"), cleanName(r.Firmware, "firmware")
 	in, err := c.post(ctx, codeReport, r, true)
 	if err != nil {
 		return ReportAnswer{}, err

@@ -136,6 +136,7 @@ func (c *Client) QueryOrder(ctx context.Context, r QueryOrderRequest) (OrderStat
 // nothing.
 func (c *Client) Heartbeat(ctx context.Context, r HeartbeatRequest) (HeartbeatAnswer, error) {
 	c.fill(&r.DeviceID, &r.OrgCode)
+	r.Firmware = cleanName(r.Firmware, "firmware")
 	in, err := c.post(ctx, codeHeartbeat, r, false)
 	if err != nil {
 		return HeartbeatAnswer{}, err
