@@ -86,7 +86,7 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 	if err != nil {
 		return answer{}, c.classify(ctx, r, err, network && !connected)
 	}
-	defer resp.Body.Close() // read to its end or given up
+	defer func() { _ = resp.Body.Close() }() // read to its end or given up
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	ended := time.Now()
 	c.log.Debug("platform call", slog.String("interface", r.name), slog.Int("status", resp.StatusCode),
