@@ -104,12 +104,9 @@ func (w *imageWriter) accept(r *topup.Record, ans protocol.Authorization) error 
 	return nil
 }
 
-// unseal brings a stored plan back; a plan that does not verify is never
-// written.
+// unseal brings a stored plan and code back; a plan that does not verify is
+// never written, and a code is never presented that was not stored with it.
 func (w *imageWriter) unseal(r *topup.Record) error {
-	if r.Image.Plan != nil {
-		return nil
-	}
 	if w.a.keys == nil {
 		return protocol.ErrNoKey
 	}

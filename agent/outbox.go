@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/protocol"
 	"vcckiosk/queue"
@@ -94,6 +95,14 @@ func (a *Agent) settle(tx *bbolt.Tx, it queue.Item, reply topup.Reply) error {
 		}
 	} else if err := a.outbox.Remove(tx, it.ID); err != nil {
 		return err
+	}
+	if journal.Settled(next.Record) {
+		// A question about it that waits for tomorrow has been answered.
+		if q, waits := a.outbox.Find(string(topup.Query), it.Ref); waits && q.ID != it.ID {
+			if err := a.outbox.Remove(tx, q.ID); err != nil {
+				return err
+			}
+		}
 	}
 	for _, s := range next.Send {
 		if err := a.put(tx, next.Record, s.Message, s.After); err != nil {

@@ -79,6 +79,7 @@ func (r *Rotator) Offer(ctx context.Context, key []byte, kcv, source string) (Of
 	case errors.Is(err, protocol.ErrKeyRefused):
 		return out, err
 	default:
+		r.a.log.Warn("key not proven yet", "kcv", out.KCV, "err", err)
 		out.Why = "the platform could not be asked yet; the key is kept and tried again"
 		select {
 		case r.wake <- struct{}{}:

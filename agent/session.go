@@ -193,7 +193,9 @@ func (a *Agent) session(ctx context.Context, events <-chan cardreader.Event) (Vi
 	}
 	view.Name, view.Address = info.Name, info.DisplayAddr
 	if n := a.deny(c, info); n != nil {
-		view.Note = n
+		// A card that has just got its gas may be refused for holding it: what
+		// became of the last top-up is the news.
+		view.Note = orRestored(n, restored)
 		return view, nil
 	}
 	offers := a.offers(c, info)

@@ -46,6 +46,7 @@ type ReaderStatus struct {
 // OutboxStatus counts what still has to be told.
 type OutboxStatus struct {
 	Depth     int           `json:"depth"`
+	Scheduled int           `json:"scheduled"` // questions for another day
 	Parked    int           `json:"parked"`
 	OldestAge time.Duration `json:"oldestAgeNs"`
 }
@@ -81,7 +82,7 @@ func (a *Agent) Status() Status {
 	}
 	st.Key, st.KCV, st.KeyGen = a.keyStatus()
 	q := a.outbox.Stats()
-	st.Outbox = OutboxStatus{Depth: q.Depth, Parked: q.Parked}
+	st.Outbox = OutboxStatus{Depth: q.Depth, Scheduled: q.Scheduled, Parked: q.Parked}
 	if !q.Oldest.IsZero() {
 		st.Outbox.OldestAge = time.Since(q.Oldest)
 	}

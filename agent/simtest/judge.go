@@ -118,6 +118,14 @@ func (w *World) Judge() Books {
 			}
 		}
 	}
+	for _, c := range w.cards {
+		if c.Image == nil {
+			continue
+		}
+		if _, wrong, _ := c.Image.Codes(); wrong > 0 || c.Image.Counter() != 7 {
+			b.Stuck = append(b.Stuck, fmt.Sprintf("card %s: %d wrong codes, counter %d", c.No, wrong, c.Image.Counter()))
+		}
+	}
 	for _, k := range []*Kiosk{w.A, w.B} {
 		for _, r := range k.records() {
 			if _, ok := broken[r.OrderNo]; ok || r.Parked != "" || r.Phase == topup.Closed {

@@ -1,0 +1,119 @@
+// Kioskd is the agent inside a gas IC-card load kiosk. It reads its
+// configuration, opens reader and files, serves customers and the local API,
+// and ends with exit code 0 when stopped, 2 for a bad configuration, 4 when
+// its files are in use, 70 when a commit is in doubt, 75 when a card call is
+// stuck. After 70 and 75 it is to be started again: it reads what is true.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"vcckiosk/agent"
+	"vcckiosk/agent/localapi"
+	"vcckiosk/keystore"
+	"vcckiosk/queue"
+)
+
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitConfig  = 2
+	exitInUse   = 4
+	exitInDoubt = 70
+	exitStuck   = 75
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("kioskd", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	path := flags.String("config", "/etc/kioskd/kioskd.toml", "configuration `file`")
+	check := flags.Bool("check", false, "check the configuration and exit")
+	if err := flags.Parse(args); err != nil {
+		return exitConfig
+	}
+	cfg, err := readConfig(*path)
+	if err != nil {
+		fmt.Fprintln(stderr, "kioskd:", err)
+		return exitConfig
+	}
+	if *check {
+		return exitOK
+	}
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked with the configuration
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	o, err := open(ctx, cfg, log)
+	if err != nil {
+		fmt.Fprintln(stderr, "kioskd:", err)
+		return codeOf(err, exitConfig)
+	}
+	err = serve(ctx, cfg, o, log)
+	if cerr := o.Close(); cerr != nil {
+		log.Warn("close", "err", cerr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "kioskd:", err)
+		return codeOf(err, exitFailed)
+	}
+	return exitOK
+}
+
+func codeOf(err error, otherwise int) int {
+	switch {
+	case errors.Is(err, queue.ErrInUse), errors.Is(err, keystore.ErrInUse):
+		return exitInUse
+	case errors.Is(err, queue.ErrInDoubt):
+		return exitInDoubt
+	case errors.Is(err, agent.ErrStuck):
+		return exitStuck
+	default:
+		return otherwise
+	}
+}
+
+// serve runs the agent and the two sockets; the agent's end ends all.
+func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
+	a, err := agent.New(o.parts)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	for _, s := range []struct {
+		name, group string
+		role        localapi.Role
+	}{{"operator.sock", "kiosk-operator", localapi.Operator}, {"technician.sock", "kiosk-tech", localapi.Technician}} {
+		l, err := localapi.Listen(filepath.Join(c.Local.Dir, s.name), s.group)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() {
+			// A broken socket keeps no customer from the gas.
+			if err := localapi.Serve(ctx, l, localapi.Handler(a, s.role)); err != nil {
+				log.Error("local API ended", "socket", s.name, "err", err)
+			}
+		})
+	}
+	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
+	return a.Run(ctx)
+}

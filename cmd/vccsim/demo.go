@@ -1,0 +1,339 @@
+//go:build sim
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vcckiosk/agent"
+	"vcckiosk/agent/topup"
+	"vcckiosk/cardreader/simcard"
+	"vcckiosk/protocol/vcctest"
+)
+
+// errBooks: the demo went through and its books do not agree.
+var errBooks = errors.New("the books do not agree")
+
+func demoCommand() *cobra.Command {
+	var open, asJSON bool
+	c := &cobra.Command{
+		Use: "demo", Short: "Play the story of a kiosk with real processes and compare the books", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := os.MkdirTemp("", "kiosk-demo-")
+			if err != nil {
+				return fmt.Errorf("make a folder: %w", err)
+			}
+			d := &demo{out: cmd.OutOrStdout(), json: asJSON, dir: dir}
+			err = d.run(cmd.Context(), open)
+			if err == nil {
+				return os.RemoveAll(dir)
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "logs and files are kept in %s\n", dir)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&open, "open", false, "leave everything running at the end, with its addresses")
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object per step")
+	return c
+}
+
+type demo struct {
+	out     io.Writer
+	json    bool
+	dir     string
+	step    int
+	p       platform
+	a, b    *kiosk
+	outage  atomic.Bool
+	purse   *simcard.Purse
+	image   *simcard.SLE4442
+	meter   *simcard.Meter
+	purseNo string
+	imageNo string
+}
+
+// say tells one step's outcome as it happens.
+func (d *demo) say(what, saw string) {
+	d.step++
+	if d.json {
+		_ = json.NewEncoder(d.out).Encode(map[string]any{"step": d.step, "what": what, "saw": saw})
+		return
+	}
+	fmt.Fprintf(d.out, "%2d  %-58s %s\n", d.step, what, saw)
+}
+
+// note is what the screen said last.
+func note(v agent.View) string {
+	if v.Note == nil {
+		return string(v.Stage)
+	}
+	return v.Note.ZH + " / " + v.Note.EN
+}
+
+func (d *demo) run(ctx context.Context, open bool) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := vcctest.New(vcctest.Options{Good: true, BaseKey: simKey, Hook: func(vcctest.Call) vcctest.Action {
+		return vcctest.Action{DropRequest: d.outage.Load()}
+	}})
+	if d.p, err = listen(ctx, "127.0.0.1:0", p); err != nil {
+		return err
+	}
+	d.purse, d.purseNo = newPurse(1)
+	d.image, d.imageNo = newImage(1)
+	d.meter = simcard.NewMeter(simcard.Strict, simcard.DefaultLayout())
+	if err := errors.Join(p.AddCard(book(d.purseNo, vcctest.KindLoad)), p.AddCard(book(d.imageNo, vcctest.KindImage))); err != nil {
+		return err
+	}
+	d.say("platform started", d.p.url+simPrefix)
+	for _, k := range []struct {
+		at             **kiosk
+		name, terminal string
+	}{{&d.a, "A", "112233445566"}, {&d.b, "B", "665544332211"}} {
+		if *k.at, err = startKiosk(ctx, d.dir, k.name, k.terminal, d.p.url+simPrefix); err != nil {
+			return err
+		}
+		kk := *k.at
+		defer func() { _ = kk.stop(syscall.SIGTERM) }()
+		got, err := kk.tech.Provision(ctx, []byte(simKey), "")
+		if err != nil {
+			return fmt.Errorf("provision kiosk %s: %w", k.name, err)
+		}
+		if !got.Active {
+			return fmt.Errorf("provision kiosk %s: %s", k.name, got.Why)
+		}
+		d.say("kiosk "+k.name+" started and given its base key", "key check value "+got.KCV)
+	}
+	if err := d.story(ctx); err != nil {
+		return err
+	}
+	if err := d.drain(ctx); err != nil {
+		return err
+	}
+	agreed, err := d.books(ctx)
+	if err != nil {
+		return err
+	}
+	if open {
+		fmt.Fprintf(d.out, "\nleft running: platform %s, books %s/sim/books\n", d.p.url+simPrefix, d.p.url)
+		for _, k := range []*kiosk{d.a, d.b} {
+			fmt.Fprintf(d.out, "  kiosk %s: reader %s, sockets and logs in %s\n", k.name, k.reader, k.dir)
+		}
+		<-ctx.Done()
+	}
+	if !agreed {
+		return errBooks
+	}
+	return nil
+}
+
+func (d *demo) pay(cardNo, order string, fen int64) error {
+	return d.p.AddOrder(vcctest.OrderBook{OrderNo: order, CardNo: cardNo, Amount: fen, Volume: fen / 3, PayTime: time.Now(), Source: "wechat"})
+}
+
+// story plays what happens at kiosks, step by step.
+func (d *demo) story(ctx context.Context) error {
+	visit := func(k *kiosk, c simcard.Card, what, want string) error {
+		v, err := k.insert(ctx, c)
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		saw := note(v)
+		if want == "" {
+			saw = "card gone, outcome not known yet"
+		}
+		d.say(what, saw)
+		if code := codeOf(v); want != "" && code != want {
+			return fmt.Errorf("%s: the screen said %q, not %q", what, code, want)
+		}
+		return k.idle(ctx)
+	}
+	steps := []func() error{
+		func() error { return d.pay(d.purseNo, "D1", 5000) },
+		func() error { return visit(d.a, d.purse, "A: purse card, order D1 of 50.00 yuan", "written") },
+
+		func() error { return d.pay(d.purseNo, "D2", 3000) },
+		func() error {
+			d.purse.Arm(simcard.Fault{INS: 0x52, When: simcard.After, Kind: simcard.Tear})
+			return visit(d.a, d.purse, "A: order D2, card torn out after 80 52", "")
+		},
+		func() error {
+			if err := d.a.stop(syscall.SIGKILL); err != nil {
+				return err
+			}
+			if err := d.a.start(ctx); err != nil {
+				return err
+			}
+			d.say("A: power cut (SIGKILL) and start", "records read, nothing forgotten")
+			return nil
+		},
+		func() error { return visit(d.b, d.purse, "B: the same card and order D2 at another kiosk", "noOrders") },
+		func() error { return visit(d.a, d.purse, "A: the card is put back", "restored") },
+
+		func() error { return d.pay(d.imageNo, "D3", 4200) },
+		func() error {
+			d.image.Arm(simcard.Fault{INS: 0xD0, At: 1, When: simcard.Byte, N: 3, Rest: simcard.Erased, Kind: simcard.Tear})
+			return visit(d.a, d.image, "A: memory card, order D3, torn at the 4th byte", "")
+		},
+		func() error { return visit(d.b, d.image, "B: the same order tried at another kiosk", "refused") },
+		func() error { return visit(d.a, d.image, "A: the card is put back, the image is finished", "restored") },
+		func() error {
+			m := d.meter.Insert(d.image)
+			d.say("meter at home", fmt.Sprintf("took %d.%02d m³, count %d", m.Volume/100, m.Volume%100, m.Count))
+			if !m.Took {
+				return errors.New("the meter took nothing")
+			}
+			return nil
+		},
+
+		func() error { return d.pay(d.purseNo, "D4", 800) },
+		func() error {
+			d.p.SetHook(func(c vcctest.Call) vcctest.Action { return vcctest.Action{DropRequest: c.Code == "6002"} })
+			return visit(d.a, d.purse, "A: order D4, the line breaks before the report", "written")
+		},
+		func() error {
+			st, err := d.status(ctx)
+			if err != nil {
+				return err
+			}
+			d.say("A: during the outage", fmt.Sprintf("%d result waits in the outbox", st.Outbox.Depth))
+			if st.Outbox.Depth == 0 {
+				return errors.New("nothing waits")
+			}
+			d.p.SetHook(nil)
+			return nil
+		},
+	}
+	for _, s := range steps {
+		if err := s(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func codeOf(v agent.View) string {
+	if v.Note == nil {
+		return ""
+	}
+	return v.Note.Code
+}
+
+func (d *demo) status(ctx context.Context) (agent.Status, error) {
+	var st agent.Status
+	return st, d.a.operator.Get(ctx, "/v1/status", &st)
+}
+
+// drain waits until both outboxes are empty.
+func (d *demo) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, k := range []*kiosk{d.a, d.b} {
+		for {
+			var st agent.Status
+			if err := k.operator.Get(ctx, "/v1/status", &st); err != nil {
+				return fmt.Errorf("drain kiosk %s: %w", k.name, err)
+			}
+			if st.Outbox.Depth == 0 {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("kiosk %s: outbox did not drain: %w", k.name, ctx.Err())
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	d.say("the line is back", "every result is delivered")
+	return nil
+}
+
+// books compares what card, meter, platform and journals remember.
+func (d *demo) books(ctx context.Context) (bool, error) {
+	records := map[string][]topup.Record{}
+	for _, k := range []*kiosk{d.a, d.b} {
+		rs, err := k.records(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range rs {
+			records[r.OrderNo] = append(records[r.OrderNo], r)
+		}
+	}
+	var table bytes.Buffer
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "order\tamount\tcard\tmeter\tplatform\tjournal\t")
+	agreed := true
+	for _, o := range d.p.Orders() {
+		loads, meter := d.loads(o)
+		written := 0
+		for _, r := range records[o.OrderNo] {
+			if r.Outcome == topup.OutcomeWritten && r.Phase == topup.Closed {
+				written++
+			}
+		}
+		fits := loads == 1 && written == 1 && o.State == vcctest.StateSettled && meter != "0x"
+		agreed = agreed && fits
+		mark := "ok"
+		if !fits {
+			mark = "DIFFERS"
+		}
+		fmt.Fprintf(w, "%s\t%d.%02d\tloaded %dx\t%s\t%s\twritten %dx\t%s\n", o.OrderNo, o.Amount/100, o.Amount%100, loads, meter, o.State, written, mark)
+	}
+	_ = w.Flush()
+	if d.json {
+		_ = json.NewEncoder(d.out).Encode(map[string]any{"agree": agreed, "books": d.p.Books()})
+		return agreed, nil
+	}
+	fmt.Fprintf(d.out, "\n%s\n", table.String())
+	if agreed {
+		fmt.Fprintln(d.out, "card, meter, platform and journal agree")
+	} else {
+		fmt.Fprintln(d.out, "card, meter, platform and journal do NOT agree")
+	}
+	return agreed, nil
+}
+
+// loads counts how often an order is on its card by the card's own memory.
+func (d *demo) loads(o vcctest.OrderView) (n int, meter string) {
+	if o.CardNo == d.purseNo {
+		for _, l := range d.purse.Loads() {
+			for _, i := range o.Issued {
+				if i.MAC2 == strings.ToUpper(hex.EncodeToString(l.MAC2[:])) {
+					n++
+				}
+			}
+		}
+		return n, "-"
+	}
+	l := simcard.DefaultLayout()
+	h := d.image.History()
+	for i := 1; i < len(h); i++ {
+		for _, is := range o.Issued {
+			if int(l.Count.Get(h[i])) == is.Count && int(l.Count.Get(h[i-1])) != is.Count {
+				n++
+			}
+		}
+	}
+	takes := 0
+	for _, v := range d.meter.Visits() {
+		if v.Took && len(o.Issued) > 0 && v.Count == o.Issued[0].Count {
+			takes++
+		}
+	}
+	return n, fmt.Sprintf("%dx", takes)
+}

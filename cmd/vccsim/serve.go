@@ -1,0 +1,147 @@
+//go:build sim
+
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"vcckiosk/agent/topup"
+	"vcckiosk/cardreader/simcard"
+	"vcckiosk/protocol/vcctest"
+)
+
+// What the simulated world agrees on. None of it is real.
+var (
+	simKey = "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6"
+	simDLK = [16]byte{0xEB, 0x9B, 0xC6, 0xDC, 0xDF, 0x74, 0xFF, 0x4E, 0x4B, 0x43, 0xF2, 0xE3, 0x4A, 0x67, 0x27, 0xB6}
+	simDTK = [16]byte{0xCE, 0xB7, 0x26, 0xED, 0xC0, 0x1B, 0x79, 0x3B, 0xC3, 0x7D, 0xC0, 0x9E, 0x2F, 0x76, 0x85, 0x34}
+	simPSC = [3]byte{0x12, 0x34, 0x56}
+	// simCardNo is where the simulated memory card has its number.
+	simCardNo = topup.Field{Offset: 0x20, Len: 8}
+)
+
+const simPrefix = "/vcc-openapi"
+
+// newPurse makes the n-th purse card and tells its number.
+func newPurse(n byte) (*simcard.Purse, string) {
+	serial := [8]byte{0x86, 0, 0, 0, 0x12, 0x34, 0x56, n}
+	return simcard.NewPurse(simcard.PurseConfig{Serial: serial, DLK: simDLK, DTK: simDTK}), strings.ToUpper(hex.EncodeToString(serial[:]))
+}
+
+// newImage makes the n-th memory card and tells its number.
+func newImage(n byte) (*simcard.SLE4442, string) {
+	var content [256]byte
+	for i := range 32 {
+		content[i] = byte(0xA0 + i)
+	}
+	no := [8]byte{0x31, 0, 0, 0, 0, 0, 0x10, n}
+	copy(content[simCardNo.Offset:], no[:])
+	return simcard.NewSLE4442(content, simPSC), strings.ToUpper(hex.EncodeToString(no[:]))
+}
+
+func book(no, kind string) vcctest.CardBook {
+	return vcctest.CardBook{
+		CardNo: no, SubsCode: "1400" + no[10:], Name: "张*", Addr: "木岭小区**", MeterCode: "M" + no[8:],
+		Kind: kind, DLK: simDLK, DTK: simDTK, PSC: simPSC,
+	}
+}
+
+// platform is a running simulated platform.
+type platform struct {
+	*vcctest.Platform
+	url string
+}
+
+// listen serves p on a loopback address until ctx ends.
+func listen(ctx context.Context, addr string, p *vcctest.Platform) (platform, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return platform{}, fmt.Errorf("listen: %w", err)
+	}
+	if a, is := l.Addr().(*net.TCPAddr); !is || !a.IP.IsLoopback() {
+		return platform{}, errors.Join(errors.New("a simulator listens on loopback only"), l.Close())
+	}
+	mux := http.NewServeMux()
+	mux.Handle(simPrefix+"/", p)
+	mux.HandleFunc("GET /sim/books", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(p.Books())
+	})
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = s.Serve(l) }()
+	context.AfterFunc(ctx, func() { _ = s.Close() })
+	return platform{p, "http://" + l.Addr().String()}, nil
+}
+
+func serveCommand() *cobra.Command {
+	var addr string
+	var worst bool
+	c := &cobra.Command{
+		Use: "serve", Short: "Serve the platform with one card and one paid order of each kind", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey})
+			pl, err := listen(cmd.Context(), addr, p)
+			if err != nil {
+				return err
+			}
+			_, purse := newPurse(1)
+			_, image := newImage(1)
+			for i, b := range []vcctest.CardBook{book(purse, vcctest.KindLoad), book(image, vcctest.KindImage)} {
+				err := errors.Join(p.AddCard(b), p.AddOrder(vcctest.OrderBook{
+					OrderNo: fmt.Sprintf("S%d", i+1), CardNo: b.CardNo, Amount: 5000, Volume: 1666, PayTime: time.Now(), Source: "wechat",
+				}))
+				if err != nil {
+					return err
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\ncards     %s purse, %s memory\n",
+				pl.url, simPrefix, pl.url, simKey, purse, image)
+			<-cmd.Context().Done()
+			return nil
+		},
+	}
+	c.Flags().StringVar(&addr, "addr", "127.0.0.1:8443", "loopback `address`")
+	c.Flags().BoolVar(&worst, "worst", false, "be the worst plausible platform")
+	return c
+}
+
+func cardCommand() *cobra.Command {
+	var addr, kind string
+	c := &cobra.Command{
+		Use: "card", Short: "Put a virtual card into a kiosk's simulated reader until interrupted", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var card simcard.Card
+			switch kind {
+			case "purse":
+				card, _ = newPurse(1)
+			case "memory":
+				card, _ = newImage(1)
+			default:
+				return fmt.Errorf("--kind %q: want purse or memory", kind)
+			}
+			plug, err := simcard.Dial(cmd.Context(), addr, card)
+			if err != nil {
+				return fmt.Errorf("insert card: %w", err)
+			}
+			select {
+			case <-cmd.Context().Done():
+				plug.Remove()
+			case <-plug.Done():
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&addr, "addr", "127.0.0.1:35963", "the reader's `address`")
+	c.Flags().StringVar(&kind, "kind", "purse", "purse or memory")
+	return c
+}
