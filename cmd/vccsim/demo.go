@@ -282,7 +282,7 @@ func (d *demo) books(ctx context.Context) (bool, error) {
 		loads, meter := d.loads(o)
 		written := 0
 		for _, r := range records[o.OrderNo] {
-			if r.Outcome == topup.OutcomeWritten && r.Phase == topup.Closed {
+			if r.Outcome == topup.OutcomeWritten {
 				written++
 			}
 		}
