@@ -222,7 +222,7 @@ func (w *imageWriter) observe(ctx context.Context, r *topup.Record) (topup.Verdi
 	// Torn inside our own plan. The gas may be finished only while the order
 	// is still ours.
 	st, err := w.a.client.QueryOrder(ctx, protocol.QueryOrderRequest{TransNo: string(r.TransNo), OrderNo: r.OrderNo})
-	holder := topup.HolderUnasked
+	var holder topup.Holder
 	switch {
 	case err == nil && st.Holder == string(r.TransNo) && (st.State == protocol.StateAuthorised || st.State == protocol.StatePending):
 		holder = topup.HolderOurs

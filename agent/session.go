@@ -103,7 +103,7 @@ func (a *Agent) insertion(ctx context.Context, events <-chan cardreader.Event) e
 	case errors.Is(err, queue.ErrInDoubt), errors.Is(err, cardreader.ErrStuck):
 		return err
 	case ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // stopped: what the card did is on record
 	case errors.Is(err, cardreader.ErrNoCard), errors.Is(err, errGone):
 		a.idle()
 		return nil

@@ -29,13 +29,12 @@ func (q *Outbox) Run(ctx context.Context, d Deliver) error {
 		}
 		settled, err := q.one(ctx, it, d, true)
 		q.land(it.Lane)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // stopped: the item is still there
+		case err != nil:
 			return err
-		}
-		if settled {
+		case settled:
 			q.relax()
 		}
 	}
@@ -234,7 +233,10 @@ func (q *Outbox) failed(it Item, r *Retry, backlog bool) {
 func (q *Outbox) storeAttempts(it Item) func(*bbolt.Tx) error {
 	return func(tx *bbolt.Tx) error {
 		cur, ok, err := q.Get(tx, it.ID)
-		if err != nil || !ok || cur.Rev != it.Rev || cur.Kind != it.Kind {
+		if err != nil {
+			return err
+		}
+		if !ok || cur.Rev != it.Rev || cur.Kind != it.Kind {
 			return nil
 		}
 		cur.Attempts, cur.FirstTry, cur.LastError = it.Attempts, it.FirstTry, it.LastError

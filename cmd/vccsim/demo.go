@@ -100,6 +100,7 @@ func (d *demo) run(ctx context.Context, open bool) (err error) {
 		return err
 	}
 	d.say("platform started", d.p.url+simPrefix)
+	defer func() { err = errors.Join(err, d.stop()) }()
 	for _, k := range []struct {
 		at             **kiosk
 		name, terminal string
@@ -107,9 +108,7 @@ func (d *demo) run(ctx context.Context, open bool) (err error) {
 		if *k.at, err = startKiosk(ctx, d.dir, k.name, k.terminal, d.p.url+simPrefix); err != nil {
 			return err
 		}
-		kk := *k.at
-		defer func() { _ = kk.stop(syscall.SIGTERM) }()
-		got, err := kk.tech.Provision(ctx, []byte(simKey), "")
+		got, err := (*k.at).tech.Provision(ctx, []byte(simKey), "")
 		if err != nil {
 			return fmt.Errorf("provision kiosk %s: %w", k.name, err)
 		}
@@ -139,6 +138,17 @@ func (d *demo) run(ctx context.Context, open bool) (err error) {
 		return errBooks
 	}
 	return nil
+}
+
+// stop ends the daemons in good order.
+func (d *demo) stop() error {
+	var errs []error
+	for _, k := range []*kiosk{d.a, d.b} {
+		if k != nil {
+			errs = append(errs, k.stop(syscall.SIGTERM))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (d *demo) pay(cardNo, order string, fen int64) error {

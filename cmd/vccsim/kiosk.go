@@ -93,7 +93,7 @@ func (k *kiosk) start(ctx context.Context) error {
 		return fmt.Errorf("kiosk %s: %w", k.name, err)
 	}
 	defer log.Close() //nolint:errcheck // the process has its own copy
-	k.cmd = exec.Command(filepath.Join(filepath.Dir(self), "kioskd"), "--config", k.config)
+	k.cmd = exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(filepath.Dir(self), "kioskd"), "--config", k.config)
 	k.cmd.Stderr = log
 	k.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := k.cmd.Start(); err != nil {
