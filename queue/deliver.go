@@ -13,9 +13,12 @@ import (
 // while nothing is due.
 func (q *Outbox) Run(ctx context.Context, d Deliver) error {
 	for {
+		q.mu.Lock()
+		q.rounds++
+		q.mu.Unlock()
 		it, wait, ok := q.pick()
 		if !ok {
-			var timer <-chan time.Time
+			var timer <-chan time.Time // nil when nothing will come due by itself
 			if wait >= 0 {
 				timer = time.After(wait)
 			}
@@ -27,21 +30,23 @@ func (q *Outbox) Run(ctx context.Context, d Deliver) error {
 			}
 			continue
 		}
-		settled, err := q.one(ctx, it, d, true)
+		why, err := q.one(ctx, it, d, true)
 		q.land(it.Lane)
 		switch {
-		case ctx.Err() != nil:
-			return nil //nolint:nilerr // stopped: the item is still there
 		case err != nil:
 			return err
-		case settled:
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // stopped: the item is still there
+		case why == nil:
 			q.relax()
 		}
 	}
 }
 
 // pick takes the oldest item that is due and whose lane is on the ground. Only
-// the first live item of a lane may go. ok false: wait is the time until one
+// the first live item of a lane may go; one whose day has not come is not in
+// line yet. A failing item waits for its own next try, so that the others of
+// the backlog come before it. ok false: wait is the time until one
 // may be due, negative for until somebody pokes.
 func (q *Outbox) pick() (it Item, wait time.Duration, ok bool) {
 	q.mu.Lock()
@@ -60,15 +65,16 @@ func (q *Outbox) pick() (it Item, wait time.Duration, ok bool) {
 		if e.settled || e.Parked != "" || seen[e.Lane] {
 			continue
 		}
+		if d := e.start.Sub(now); d > 0 {
+			sooner(max(d, paused))
+			continue
+		}
 		seen[e.Lane] = true
 		if _, up := q.flying[e.Lane]; up {
 			continue // its landing pokes
 		}
 		if d := max(e.due.Sub(now), paused); d > 0 {
 			sooner(d)
-			if paused > 0 {
-				sooner(paused)
-			}
 			continue
 		}
 		q.flying[e.Lane] = make(chan struct{})
@@ -97,7 +103,7 @@ func (q *Outbox) Now(ctx context.Context, lane string, d Deliver) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	tried := map[uint64]int{}
+	tried := map[uint64]int{} // item -> revision
 	for {
 		q.mu.Lock()
 		up := q.flying[lane]
@@ -105,7 +111,7 @@ func (q *Outbox) Now(ctx context.Context, lane string, d Deliver) error {
 		if up == nil {
 			for _, id := range q.order {
 				e := q.items[id]
-				if e.Lane != lane || e.settled || e.Parked != "" || e.NotBefore.After(time.Now()) {
+				if e.Lane != lane || e.settled || e.Parked != "" || time.Until(e.start) > 0 {
 					continue
 				}
 				if rev, done := tried[id]; done && rev == e.Rev {
@@ -130,25 +136,33 @@ func (q *Outbox) Now(ctx context.Context, lane string, d Deliver) error {
 			return nil
 		}
 		tried[next.ID] = next.Rev
-		settled, err := q.one(ctx, *next, d, false)
+		why, err := q.one(ctx, *next, d, false)
 		q.land(lane)
 		if err != nil {
 			return err
 		}
-		if !settled {
-			return fmt.Errorf("item %d: not delivered", next.ID)
+		if why != nil {
+			return fmt.Errorf("deliver item %d: %w", next.ID, why)
 		}
 	}
 }
 
-// one delivers one item whose lane the caller holds.
-func (q *Outbox) one(ctx context.Context, it Item, d Deliver, backlog bool) (settled bool, err error) {
+// one delivers one item whose lane the caller holds. why is nil when it was
+// settled; err is the end of everything.
+func (q *Outbox) one(ctx context.Context, it Item, d Deliver, backlog bool) (why, err error) {
 	out := d(ctx, it)
 	if out.Settle == nil {
-		if ctx.Err() == nil || !backlog {
-			q.failed(it, out.Retry, backlog)
+		r := Retry{}
+		if out.Retry != nil {
+			r = *out.Retry
 		}
-		return false, nil
+		if r.Err == nil {
+			r.Err = errors.New("not delivered")
+		}
+		if ctx.Err() == nil || !backlog { // to be told to stop is no failure
+			q.failed(it, r, backlog)
+		}
+		return r.Err, nil
 	}
 	settle := func(tx *bbolt.Tx) error {
 		cur, ok, err := q.Get(tx, it.ID)
@@ -162,24 +176,55 @@ func (q *Outbox) one(ctx context.Context, it Item, d Deliver, backlog bool) (set
 		return out.Settle(tx, cur)
 	}
 	if !out.Lazy {
-		if err := q.w.Do(context.WithoutCancel(ctx), settle); err != nil {
-			if errors.Is(err, ErrFull) {
-				q.failed(it, &Retry{Err: err}, backlog)
-				return false, nil
-			}
-			return false, fmt.Errorf("settle item %d: %w", it.ID, err)
+		// The answer is here: it is stored even if nobody waits for it any more.
+		err := q.w.Do(context.WithoutCancel(ctx), settle)
+		switch {
+		case errors.Is(err, ErrInDoubt):
+			return nil, fmt.Errorf("settle item %d: %w", it.ID, err)
+		case err != nil:
+			// One item that cannot be settled must not end the process again and
+			// again.
+			q.failed(it, Retry{Err: err}, backlog)
+			return err, nil
 		}
-		return true, nil
+		return q.gone(it, backlog), nil
 	}
 	q.setSettled(it, true)
-	q.w.Later(func(tx *bbolt.Tx) error {
-		if err := settle(tx); err != nil {
-			q.setSettled(it, false)
+	q.w.Later(func(tx *bbolt.Tx) (err error) {
+		done := false
+		defer func() {
+			if !done { // an error or a panic: the Writer drops it, we try again
+				q.setSettled(it, false)
+				q.failed(it, Retry{Err: errors.Join(errors.New("not settled"), err)}, false)
+			}
+		}()
+		if err = settle(tx); err != nil {
 			return err
 		}
+		done = true
+		tx.OnCommit(func() {
+			q.setSettled(it, false) // in case it is still there
+			q.gone(it, false)
+		})
 		return nil
 	})
-	return true, nil
+	return nil, nil
+}
+
+var errIdle = errors.New("settled without consequence")
+
+// gone makes sure that a settlement has done something about its item. One that
+// left it as it was would have it sent again at once, and for ever.
+func (q *Outbox) gone(it Item, backlog bool) error {
+	q.mu.Lock()
+	e := q.items[it.ID]
+	same := e != nil && e.Rev == it.Rev && e.Parked == "" && e.Attempts == it.Attempts && !e.start.After(time.Now()) && e.Created.Equal(it.Created)
+	q.mu.Unlock()
+	if !same {
+		return nil
+	}
+	q.failed(it, Retry{Err: errIdle}, backlog)
+	return errIdle
 }
 
 func (q *Outbox) setSettled(it Item, on bool) {
@@ -191,17 +236,15 @@ func (q *Outbox) setSettled(it Item, on bool) {
 	q.poke()
 }
 
-// failed schedules another try. A failure of the endpoint backs the whole
-// backlog off (full jitter, slow reset); one that concerns the item alone
-// delays nothing else.
-func (q *Outbox) failed(it Item, r *Retry, backlog bool) {
-	if r == nil {
-		r = &Retry{}
-	}
+// failed schedules another try of an item, in which its lane waits. Without
+// word from the platform the whole backlog also slows down: it may be the
+// endpoint that fails.
+func (q *Outbox) failed(it Item, r Retry, backlog bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := time.Now()
 	after := min(r.After, maxAfter)
+	after += time.Duration(q.o.Rand() * 0.05 * float64(after)) // not all kiosks in the same second
 	e := q.items[it.ID]
 	if e != nil && e.Rev == it.Rev {
 		e.Attempts++
@@ -212,8 +255,9 @@ func (q *Outbox) failed(it Item, r *Retry, backlog bool) {
 		if r.Err != nil {
 			e.LastError = clip(r.Err.Error())
 		}
-		if after > 0 && !r.All {
-			e.due = now.Add(after)
+		e.due = now.Add(after)
+		if after <= 0 {
+			e.due = now.Add(q.jitter(e.Attempts))
 		}
 		if n := e.Attempts; n&(n-1) == 0 { // stored at 1, 2, 4, 8 ...: a restart need not know more
 			q.w.Later(q.storeAttempts(e.Item))
@@ -221,11 +265,10 @@ func (q *Outbox) failed(it Item, r *Retry, backlog bool) {
 	}
 	switch {
 	case after > 0 && r.All:
-		q.until = now.Add(after + time.Duration(q.o.Rand()*0.05*float64(after)))
-	case after == 0 && backlog:
-		q.level = min(q.level+1, 16)
-		pause := min(q.o.Cap, q.o.Base<<q.level)
-		q.until = now.Add(time.Duration(q.o.Rand() * float64(pause)))
+		q.pause(after)
+	case after <= 0 && backlog:
+		q.level = min(q.level+1, q.topLevel())
+		q.pause(q.jitter(q.level))
 	}
 	q.poke()
 }
@@ -253,8 +296,14 @@ func (q *Outbox) relax() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.level = max(0, q.level-2)
-	q.until = time.Time{}
 	if q.level > 0 {
-		q.until = time.Now().Add(time.Duration(q.o.Rand() * float64(min(q.o.Cap, q.o.Base<<q.level)) / 4))
+		q.pause(q.jitter(q.level))
+	}
+}
+
+// pause needs q.mu. It never shortens what the platform has asked for.
+func (q *Outbox) pause(d time.Duration) {
+	if until := time.Now().Add(d); until.After(q.until) {
+		q.until = until
 	}
 }

@@ -2,16 +2,15 @@ package queue
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,23 +35,19 @@ type FileOptions struct {
 	NoSync bool
 }
 
-var (
-	bucketMeta = []byte("meta")
-	keySchema  = []byte("schema")
-)
-
 // OpenFile opens agent.db, creating it when it is not there. A new file is
 // made under a temporary name and renamed once it is whole, so a cut leaves
-// none or a good one. An existing file is read once from end to end and its
-// pages are walked before bbolt sees it: bbolt panics in a goroutine of its
-// own on a damaged one. The walk proves the tree's structure; content is
-// proven by the checksums of those who wrote it.
+// none or a good one; a file without content is damaged, not new. An existing
+// file is read once from end to end and its pages are walked before bbolt sees
+// it: bbolt panics in a goroutine of its own on a damaged one. The walk proves
+// the tree's structure; content is proven by the checksums of those who wrote
+// it. The lock is taken before the walk and held until the DB is closed.
 func OpenFile(ctx context.Context, path string, o FileOptions) (*bbolt.DB, error) {
 	if o.Schema == 0 {
 		o.Schema = 1
 	}
 	if o.Reserve == 0 {
-		o.Reserve = 16 << 20
+		o.Reserve = defaultReserve
 	}
 	if o.Timeout == 0 {
 		o.Timeout = time.Second
@@ -60,33 +55,64 @@ func OpenFile(ctx context.Context, path string, o FileOptions) (*bbolt.DB, error
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	_, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		if err := create(path, o); err != nil {
 			return nil, fmt.Errorf("create %s: %w", path, err)
 		}
-	case err != nil:
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	default:
-		if err := CheckFile(path); err != nil {
-			return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NONBLOCK, 0) // a FIFO must not hang us
+	if err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			return nil, fmt.Errorf("open %s: %w: %w", path, ErrPermissions, err)
 		}
-	}
-	db, err := bbolt.Open(path, 0o600, boltOptions(o))
-	switch {
-	case errors.Is(err, berrors.ErrTimeout):
-		return nil, fmt.Errorf("%s: %w", path, ErrInUse)
-	case err != nil:
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if err := checkSchema(db, o.Schema); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, errors.Join(err, db.Close()))
+	if err := lock(ctx, f, unix.LOCK_EX, o.Timeout); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, f.Close()))
+	}
+	if err := checkOpen(f); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, f.Close()))
+	}
+	bo := boltOptions(o)
+	bo.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return f, nil }
+	db, err := bbolt.Open(path, 0o600, bo) // closes f, whatever happens
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error { return checkMeta(tx, o.Schema) })
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, errors.Join(err, db.Close()))
 	}
 	if o.Reserve > 0 {
-		reserve(path, o.Reserve)
+		// Best effort here; the Writer sees to it before each commit.
+		r := reserve{path: path, want: o.Reserve}
+		if st, err := os.Stat(path); err == nil {
+			_ = r.ensure(st.Size())
+		}
 	}
 	return db, nil
+}
+
+// lock takes a lock on f, waiting at most timeout for another process.
+func lock(ctx context.Context, f *os.File, how int, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("lock: %w", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w; end it first", ErrInUse)
+		}
+	}
 }
 
 func boltOptions(o FileOptions) *bbolt.Options {
@@ -107,7 +133,7 @@ func create(path string, o FileOptions) error {
 		if err != nil {
 			return err
 		}
-		return b.Put(keySchema, binary.BigEndian.AppendUint32(nil, o.Schema))
+		return b.Put(keySchema, sealLine(strconv.AppendUint(nil, uint64(o.Schema), 10)))
 	})
 	if err = errors.Join(err, db.Sync(), db.Close()); err != nil {
 		return err
@@ -126,66 +152,44 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func checkSchema(db *bbolt.DB, want uint32) error {
-	return db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketMeta)
-		if b == nil || len(b.Get(keySchema)) != 4 {
-			return fmt.Errorf("no schema: %w", ErrDamaged)
-		}
-		if got := binary.BigEndian.Uint32(b.Get(keySchema)); got > want {
-			return fmt.Errorf("schema %d, this program knows %d: %w; install that program's version or newer", got, want, ErrNewer)
-		}
-		return nil
-	})
-}
-
-// reserve keeps room beyond the end of the file, so that a full disk cannot
-// keep an open record from its outcome. Best effort: some file systems cannot.
-func reserve(path string, n int64) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return
-	}
-	defer f.Close() //nolint:errcheck // nothing was written through it
-	st, err := f.Stat()
-	if err != nil {
-		return
-	}
-	_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size(), n)
-}
-
 // CheckFile reads a database file from end to end without opening it as one.
-// It may be run in a process of its own.
+// It may be run in a process of its own. Errors as OpenFile.
 func CheckFile(path string) error {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	st, err := f.Stat()
-	if err != nil {
+	// A writer at work would look like damage.
+	if err := lock(context.Background(), f, unix.LOCK_SH, 0); err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}
+	if err := checkOpen(f); err != nil {
+		return fmt.Errorf("check %s: %w", path, err)
+	}
+	return nil
+}
+
+// checkOpen needs the lock.
+func checkOpen(f *os.File) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
 	if !st.Mode().IsRegular() {
-		return fmt.Errorf("check %s: not a regular file: %w", path, ErrDamaged)
+		return fmt.Errorf("not a regular file: %w", ErrDamaged)
 	}
 	if st.Mode().Perm()&0o077 != 0 {
-		return fmt.Errorf("check %s: mode %04o: %w; chmod 600 and find out who has read it", path, st.Mode().Perm(), ErrPermissions)
-	}
-	// A writer at work would look like damage.
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("%s: %w", path, ErrInUse)
-		}
-		return fmt.Errorf("lock %s: %w", path, err)
+		return fmt.Errorf("mode %04o: %w; chmod 600 and find out who has read it", st.Mode().Perm(), ErrPermissions)
 	}
 	// Reading it once in order is many times faster than the page faults bbolt
 	// would cause in random order.
-	if _, err := io.Copy(io.Discard, f); err != nil {
-		return fmt.Errorf("check %s: %w", path, err)
+	if _, err := io.Copy(io.Discard, io.NewSectionReader(f, 0, st.Size())); err != nil {
+		return err
 	}
-	if err := walk(f, st.Size()); err != nil {
-		return fmt.Errorf("check %s: %w: %w; it is left as it is", path, ErrDamaged, err)
+	err = walk(f, st.Size())
+	if err != nil && !errors.Is(err, ErrNewer) {
+		err = fmt.Errorf("%w: %w; it is left as it is", ErrDamaged, err)
 	}
-	return nil
+	return err
 }

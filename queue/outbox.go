@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -37,12 +38,14 @@ type Outbox struct {
 	live   chan struct{}            // one live request at a time
 	level  int                      // of the back-off of the whole endpoint
 	until  time.Time                // nothing of the backlog before
-	wake   chan struct{}
+	wake   chan struct{}            // capacity 1; the truth is in items
+	rounds int                      // of Run, for tests: an idle outbox makes none
 }
 
 type entry struct {
 	Item
-	due time.Time
+	start time.Time // NotBefore on the monotonic clock; before it the item holds nobody up
+	due   time.Time // of the next try; the lane waits for it
 	// settled: acknowledged, the removal rides on a coming commit.
 	settled bool
 }
@@ -61,10 +64,10 @@ type Outcome struct {
 // Retry asks for another try.
 type Retry struct {
 	Err error
-	// After is what the answer asked for, 0 for the outbox's own back-off. It is
-	// taken up to one hour.
+	// After is what the answer asked for, 0 for the outbox's own back-off, which
+	// slows the whole endpoint down. It is taken up to one hour.
 	After time.Duration
-	// All: After concerns the whole endpoint, not only this item.
+	// All: After concerns the whole endpoint, not only this item's lane.
 	All bool
 }
 
@@ -110,7 +113,43 @@ func NewOutbox(w *Writer, o Options) (*Outbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
+	q.resume()
 	return q, nil
+}
+
+// resume goes on where the last run left off: kiosks that all come back with
+// the mains must not all call at once. No wait is longer than Cap from now,
+// whatever the clock says.
+func (q *Outbox) resume() {
+	now := time.Now()
+	for _, e := range q.items {
+		if e.Parked != "" || e.Attempts == 0 {
+			continue
+		}
+		e.due = now.Add(q.jitter(e.Attempts))
+		q.level = max(q.level, min(e.Attempts, q.topLevel()))
+	}
+	if q.level > 0 {
+		q.until = now.Add(q.jitter(q.level))
+	}
+}
+
+// topLevel is the first level whose pause is the longest.
+func (q *Outbox) topLevel() int {
+	n := 0
+	for n < 62 && q.o.Base<<n < q.o.Cap && q.o.Base<<n > 0 {
+		n++
+	}
+	return n
+}
+
+// jitter is the pause after the n-th failure: anything up to Base<<n or Cap.
+func (q *Outbox) jitter(n int) time.Duration {
+	pause := q.o.Cap
+	if n < q.topLevel() {
+		pause = q.o.Base << n
+	}
+	return time.Duration(q.o.Rand() * float64(pause))
 }
 
 func ref(kind, r string) string { return kind + "\x00" + r }
@@ -119,17 +158,24 @@ func key(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
 // insert needs q.mu, or nobody else around.
 func (q *Outbox) insert(it Item) {
-	due := time.Now()
-	if wait := time.Until(it.NotBefore); !it.NotBefore.IsZero() && wait > 0 {
+	now := time.Now()
+	start := now
+	if wait := it.NotBefore.Sub(now); !it.NotBefore.IsZero() && wait > 0 {
 		// The clock may have jumped while we were off: no date is waited for
-		// longer than the longest delay there is.
-		due = due.Add(min(wait, 48*time.Hour))
+		// longer than it was meant to be.
+		if meant := it.NotBefore.Sub(it.Created); !it.Created.IsZero() && meant > 0 {
+			wait = min(wait, meant)
+		}
+		start = now.Add(min(wait, 48*time.Hour))
 	}
 	if _, known := q.items[it.ID]; !known {
 		i, _ := slices.BinarySearch(q.order, it.ID)
 		q.order = slices.Insert(q.order, i, it.ID)
 	}
-	q.items[it.ID] = &entry{Item: it, due: due}
+	if old := q.items[it.ID]; old != nil && q.refs[ref(old.Kind, old.Ref)] == it.ID {
+		delete(q.refs, ref(old.Kind, old.Ref))
+	}
+	q.items[it.ID] = &entry{Item: it, start: start, due: now}
 	q.refs[ref(it.Kind, it.Ref)] = it.ID
 	q.poke()
 }
@@ -142,17 +188,22 @@ func (q *Outbox) poke() {
 }
 
 // Put stores it. An item of the same Kind and Ref is replaced in its place,
-// sent or not, parked or not: its Rev, schedule and attempts start anew.
+// sent or not, parked or not: its Rev, schedule and attempts start anew. What
+// Put sets itself: ID, and Created when it is zero.
 func (q *Outbox) Put(tx *bbolt.Tx, it Item) (uint64, error) {
 	b, err := tx.CreateBucketIfNotExists(bucketOutbox)
 	if err != nil {
 		return 0, fmt.Errorf("put item: %w", err)
 	}
-	q.mu.Lock()
-	id, known := q.refs[ref(it.Kind, it.Ref)]
-	q.mu.Unlock()
-	if !known || b.Get(key(id)) == nil {
-		if id, err = b.NextSequence(); err != nil {
+	if it.Kind == "" || it.Ref == "" {
+		return 0, errors.New("put item: no kind or reference")
+	}
+	if it.Created.IsZero() {
+		it.Created = time.Now()
+	}
+	id, known := q.stored(b, it.Kind, it.Ref)
+	if !known {
+		if id, err = nextID(b); err != nil {
 			return 0, fmt.Errorf("put item: %w", err)
 		}
 	}
@@ -170,6 +221,46 @@ func (q *Outbox) Put(tx *bbolt.Tx, it Item) (uint64, error) {
 		q.insert(it)
 	})
 	return id, nil
+}
+
+// stored finds an item by what it is about, as this transaction sees it: in
+// memory when it was committed, behind the newest committed one when this
+// transaction has put it.
+func (q *Outbox) stored(b *bbolt.Bucket, kind, r string) (uint64, bool) {
+	q.mu.Lock()
+	id, known := q.refs[ref(kind, r)]
+	var newest uint64
+	if n := len(q.order); n > 0 {
+		newest = q.order[n-1]
+	}
+	q.mu.Unlock()
+	is := func(id uint64, v []byte) bool {
+		it, err := decodeItem(id, v)
+		return err == nil && it.Kind == kind && it.Ref == r
+	}
+	if known && is(id, b.Get(key(id))) {
+		return id, true
+	}
+	c := b.Cursor()
+	for k, v := c.Seek(key(newest + 1)); len(k) == 8; k, v = c.Next() {
+		if id := binary.BigEndian.Uint64(k); is(id, v) {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+// nextID never gives the number of an item that exists: the bucket's counter
+// has no checksum.
+func nextID(b *bbolt.Bucket) (uint64, error) {
+	n := b.Sequence()
+	if k, _ := b.Cursor().Last(); len(k) == 8 {
+		n = max(n, binary.BigEndian.Uint64(k))
+	}
+	if n == math.MaxUint64 {
+		return 0, errors.New("numbers used up")
+	}
+	return n + 1, b.SetSequence(n + 1)
 }
 
 // Remove forgets an item; it belongs into the transaction that settles it.
@@ -251,7 +342,7 @@ func (q *Outbox) Get(tx *bbolt.Tx, id uint64) (Item, bool, error) {
 	}
 	it, err := decodeItem(id, v)
 	if err != nil {
-		return Item{}, false, fmt.Errorf("item %d: %w", id, err)
+		return Item{}, false, fmt.Errorf("item %d: %w: %w", id, ErrNoItem, err)
 	}
 	return it, true, nil
 }
@@ -289,11 +380,12 @@ func (q *Outbox) Find(kind, r string) (Item, bool) {
 	return e.Item, true
 }
 
-// Stats is the outbox in numbers. Oldest is the creation of the oldest live
-// item that was due, zero when there is none.
+// Stats is the outbox in numbers: Depth waits for delivery, Scheduled for its
+// day, Parked for a person. Oldest is the creation of the oldest of Depth, zero
+// when there is none.
 type Stats struct {
-	Depth, Parked int
-	Oldest        time.Time
+	Depth, Scheduled, Parked int
+	Oldest                   time.Time
 }
 
 // Stats counts.
@@ -308,9 +400,11 @@ func (q *Outbox) Stats() Stats {
 		case e.settled:
 		case e.Parked != "":
 			s.Parked++
+		case e.NotBefore.After(now):
+			s.Scheduled++
 		default:
 			s.Depth++
-			if (s.Oldest.IsZero() || e.Created.Before(s.Oldest)) && !e.NotBefore.After(now) {
+			if s.Oldest.IsZero() || e.Created.Before(s.Oldest) {
 				s.Oldest = e.Created
 			}
 		}

@@ -15,6 +15,7 @@ const (
 	pageHeader   = 16
 	elemSize     = 16
 	boltMagic    = 0xED0CDAED
+	boltVersion  = 2
 	flagBranch   = 0x01
 	flagLeaf     = 0x02
 	bucketLeaf   = 0x01
@@ -31,43 +32,95 @@ type walker struct {
 	seen     map[uint64]bool
 }
 
-// walk proves that the newest valid meta page leads to a whole tree.
+// metaPage is what a meta page says.
+type metaPage struct {
+	pageSize                   uint32
+	root, freelist, high, txid uint64
+}
+
+const (
+	metaSize   = 64
+	metaSum    = 56                 // offset of the checksum in it
+	noFreelist = 0xffffffffffffffff // bbolt rebuilds the list when it opens
+)
+
+func metaSummed(b []byte) bool {
+	h := fnv.New64a()
+	_, _ = h.Write(b[:metaSum])
+	return le.Uint64(b[metaSum:]) == h.Sum64()
+}
+
+// readMeta reads the meta page at offset at. ok false: there is none.
+//
+// An invalid meta page has two causes. A write that the power cut through
+// belongs to a commit that never returned, and the other page is the truth.
+// A page that was whole and has rotted belongs to a commit that somebody has
+// relied on, and the other page is the past. A single wrong bit is told from
+// torn content by putting it right.
+func readMeta(r io.ReaderAt, at int64) (m metaPage, ok bool, err error) {
+	page := make([]byte, pageHeader+metaSize)
+	if _, err := r.ReadAt(page, at); err != nil {
+		return m, false, nil //nolint:nilerr // no meta page there
+	}
+	b := page[pageHeader:]
+	if !metaSummed(b) {
+		for bit := range metaSize * 8 {
+			b[bit/8] ^= 1 << (bit % 8)
+			if metaSummed(b) {
+				return m, false, errors.New("meta page has rotted")
+			}
+			b[bit/8] ^= 1 << (bit % 8)
+		}
+		return m, false, nil
+	}
+	switch version := le.Uint32(b[4:]); {
+	case le.Uint32(b) != boltMagic:
+		return m, false, nil
+	case version > boltVersion:
+		return m, false, fmt.Errorf("file format %d: %w", version, ErrNewer)
+	case version != boltVersion:
+		return m, false, nil
+	}
+	return metaPage{
+		pageSize: le.Uint32(b[8:]), root: le.Uint64(b[16:]), freelist: le.Uint64(b[32:]),
+		high: le.Uint64(b[40:]), txid: le.Uint64(b[48:]),
+	}, true, nil
+}
+
+// walk proves that the newest valid meta page leads to a whole tree, such as
+// bbolt takes without a panic.
 func walk(r io.ReaderAt, size int64) error {
 	if size == 0 {
 		return errors.New("file is empty")
 	}
-	var root, high, newest uint64
-	var pageSize uint32
+	var m metaPage
 	found := false
 	// The second meta page lies at one page size, which the first tells; if the
-	// first is lost, common sizes are tried.
-	for _, at := range []int64{0, 4096, 8192, 16384, 32768, 65536} {
-		m := make([]byte, 80)
-		if _, err := r.ReadAt(m, at); err != nil {
+	// first is lost, the possible sizes are tried.
+	for at := int64(0); at <= 1<<16; at = max(1024, at*2) {
+		if found && at != int64(m.pageSize) {
 			continue
 		}
-		b := m[pageHeader:]
-		h := fnv.New64a()
-		_, _ = h.Write(b[:56])
-		if le.Uint32(b) != boltMagic || le.Uint32(b[4:]) != 2 || le.Uint64(b[56:]) != h.Sum64() {
-			continue
+		got, ok, err := readMeta(r, at)
+		if err != nil {
+			return err
 		}
-		if txid := le.Uint64(b[48:]); !found || txid > newest {
-			found, newest = true, txid
-			pageSize, root, high = le.Uint32(b[8:]), le.Uint64(b[16:]), le.Uint64(b[40:])
+		if ok && (at == 0 || at == int64(got.pageSize)) && (!found || got.txid > m.txid) {
+			found, m = true, got
 		}
 	}
-	if !found {
+	switch {
+	case !found:
 		return errors.New("no valid meta page")
+	case m.pageSize < 1024 || m.pageSize > 1<<16 || m.pageSize&(m.pageSize-1) != 0:
+		return fmt.Errorf("page size %d", m.pageSize)
+	case m.high < 4 || m.high > uint64(size)/uint64(m.pageSize):
+		return fmt.Errorf("cut off: %d pages in use, the file has %d", m.high, uint64(size)/uint64(m.pageSize))
+	case m.freelist != noFreelist:
+		return errors.New("not written by this program") // which never stores the list
 	}
-	if pageSize < 512 || pageSize > 1<<16 || pageSize&(pageSize-1) != 0 {
-		return fmt.Errorf("page size %d", pageSize)
-	}
-	if high < 3 || high > uint64(size)/uint64(pageSize) {
-		return fmt.Errorf("cut off: %d pages in use, the file has %d", high, uint64(size)/uint64(pageSize))
-	}
-	w := &walker{r: r, pageSize: uint64(pageSize), pages: high, seen: map[uint64]bool{}}
-	return w.page(root, nil, nil, 0)
+	w := &walker{r: r, pageSize: uint64(m.pageSize), pages: m.high, seen: map[uint64]bool{}}
+	return w.page(m.root, nil, nil, 0)
 }
 
 // page checks the page with this id and what hangs below it. lo and hi bound
@@ -111,7 +164,8 @@ func (w *walker) elements(b, lo, hi []byte, depth int, inline bool) error {
 	if !leaf && (flags != flagBranch || inline || count == 0) {
 		return fmt.Errorf("flags %#x", flags)
 	}
-	if pageHeader+count*elemSize > len(b) {
+	// Only the first page of a bucket may have nothing in it.
+	if pageHeader+count*elemSize > len(b) || (count == 0 && lo != nil) {
 		return fmt.Errorf("%d elements", count)
 	}
 	type child struct {
@@ -134,7 +188,7 @@ func (w *walker) elements(b, lo, hi []byte, depth int, inline bool) error {
 			key, ok = cut(b, uint64(at)+uint64(le.Uint32(e)), uint64(le.Uint32(e[4:])))
 			below = append(below, child{le.Uint64(e[8:]), key})
 		}
-		if !ok {
+		if !ok || len(key) == 0 {
 			return fmt.Errorf("element %d out of range", i)
 		}
 		cmp := bytes.Compare(key, last)
@@ -148,6 +202,9 @@ func (w *walker) elements(b, lo, hi []byte, depth int, inline bool) error {
 		switch le.Uint32(e) {
 		case 0:
 		case bucketLeaf:
+			if inline {
+				return fmt.Errorf("element %d: bucket inside an inline bucket", i)
+			}
 			if err := w.bucket(val, depth); err != nil {
 				return fmt.Errorf("bucket %d: %w", i, err)
 			}

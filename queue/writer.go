@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Store is the file a Writer writes; *bbolt.DB is one.
@@ -29,6 +31,10 @@ var (
 
 // WriterOptions may be zero.
 type WriterOptions struct {
+	// Reserve is the space in bytes that is kept allocated beyond what the file
+	// uses, so that a full disk cannot keep an open record from its outcome.
+	// Default 16 MB, negative: none. It needs a Store that is a *bbolt.DB.
+	Reserve int64
 	// Flush is how long an acknowledgement waits for a commit to ride on before
 	// it gets one of its own; default 60 s.
 	Flush time.Duration
@@ -43,6 +49,8 @@ type Writer struct {
 	log   *slog.Logger
 
 	mu       sync.Mutex // held for a whole commit
+	room     *reserve   // nil: none
+	known    string     // bucket names as the file's own list has them
 	lateMu   sync.Mutex
 	late     []func(*bbolt.Tx) error
 	wake     chan struct{}
@@ -55,6 +63,7 @@ type WriterStats struct {
 	Commits uint64 // transactions that reached the disk
 	Rode    uint64 // acknowledgements that rode on another's commit
 	Flushes uint64 // commits made for acknowledgements alone
+	Dropped uint64 // acknowledgements that failed and were left out
 }
 
 // NewWriter makes the writer of s.
@@ -65,20 +74,32 @@ func NewWriter(s Store, o WriterOptions) *Writer {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Writer{store: s, flush: o.Flush, log: o.Log, wake: make(chan struct{}, 1), poisoned: make(chan struct{})}
+	w := &Writer{store: s, flush: o.Flush, log: o.Log, wake: make(chan struct{}, 1), poisoned: make(chan struct{})}
+	if db, ok := s.(*bbolt.DB); ok && o.Reserve >= 0 {
+		w.room = &reserve{path: db.Path(), want: o.Reserve}
+		if o.Reserve == 0 {
+			w.room.want = defaultReserve
+		}
+	}
+	return w
 }
 
-// Do runs fn in a transaction, after the acknowledgements that are waiting,
-// and returns when it is committed. fn may be run again after a roll-back, so
-// what it does outside the transaction belongs into tx.OnCommit. An error of
-// fn rolls back and is returned as it is. A ctx that has ended keeps fn from
-// starting and never interrupts it.
+// Do runs fn once, in a transaction, after the acknowledgements that are
+// waiting, and returns when it is committed. An error of fn rolls back and is
+// returned as it is; so does a panic, which then goes on: nothing happened and
+// the Writer stays usable. A ctx that has ended keeps fn from starting and
+// never interrupts it. Neither fn nor an OnCommit function may call Do.
+//
+// ErrFull means that nothing happened, ErrInDoubt that nobody knows.
 func (w *Writer) Do(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	return w.commit(fn)
 }
 
@@ -90,6 +111,7 @@ func (w *Writer) commit(fn func(*bbolt.Tx) error) error {
 	default:
 	}
 	late := w.takeLate()
+	defer func() { w.giveBack(late) }() // unless they were committed or lost with the process
 	for {
 		before, err := w.txid()
 		if err != nil {
@@ -98,15 +120,21 @@ func (w *Writer) commit(fn func(*bbolt.Tx) error) error {
 		var own error // fn's word, or a late one's: roll-back, not a failed commit
 		bad := -1
 		err = w.store.Update(func(tx *bbolt.Tx) error {
+			if own = w.room.ensure(tx.Size()); own != nil {
+				return own
+			}
 			for i, l := range late {
-				if own = l(tx); own != nil {
+				if own = guard(l, tx); own != nil {
 					bad = i
 					return own
 				}
 			}
 			if fn != nil {
-				own = fn(tx)
+				if own = fn(tx); own != nil {
+					return own
+				}
 			}
+			own = w.listBuckets(tx)
 			return own
 		})
 		switch {
@@ -116,23 +144,51 @@ func (w *Writer) commit(fn func(*bbolt.Tx) error) error {
 			if fn == nil {
 				w.stats.Flushes++
 			}
+			late = nil
 			return nil
 		case own != nil && bad >= 0:
-			// bbolt has no save points: without the bad one, once more.
+			// bbolt has no save points: roll back and begin again without it. fn
+			// has not run yet.
+			w.stats.Dropped++
 			w.log.Error("acknowledgement not stored, it will be repeated", "err", own)
 			late = append(late[:bad:bad], late[bad+1:]...)
 			continue
 		case own != nil:
-			w.giveBack(late)
 			return own
-		case errors.Is(err, syscall.ENOSPC):
+		case noSpace(err):
+			// The file still ends its history where it did: no meta page was
+			// written, and what was written elsewhere is free space.
 			if after, verr := w.txid(); verr == nil && after == before {
-				w.giveBack(late)
 				return fmt.Errorf("%w: %w", ErrFull, err)
 			}
 		}
 		return w.poison(err)
 	}
+}
+
+// guard runs an acknowledgement. One that panics would do so again at every
+// commit, so it counts as failed.
+func guard(fn func(*bbolt.Tx) error, tx *bbolt.Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return fn(tx)
+}
+
+// noSpace: bbolt v1.5.0 wraps what goes wrong while it grows the file without
+// keeping the error itself, hence the look at the text.
+func noSpace(err error) bool {
+	if errors.Is(err, berrors.ErrMaxSizeReached) {
+		return true
+	}
+	for _, e := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, e) || strings.Contains(err.Error(), e.Error()) {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *Writer) txid() (id int, err error) {
@@ -154,25 +210,35 @@ func (w *Writer) takeLate() []func(*bbolt.Tx) error {
 }
 
 func (w *Writer) giveBack(late []func(*bbolt.Tx) error) {
+	if len(late) == 0 {
+		return
+	}
 	w.lateMu.Lock()
 	defer w.lateMu.Unlock()
 	w.late = append(late, w.late...)
+	w.poke() // they may need a commit of their own
+}
+
+func (w *Writer) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // View runs a read-only transaction.
 func (w *Writer) View(fn func(*bbolt.Tx) error) error { return w.store.View(fn) }
 
 // Later lets fn ride on the next commit, or on one of its own after the flush
-// time. A crash before then loses it. One that fails is dropped with a line in
-// the log; the transaction goes on without it.
+// time. A crash before then loses it. It may run more than once, each time
+// after a roll-back of the time before, so what it does outside the transaction
+// belongs into tx.OnCommit. One that fails or panics is dropped with a line in
+// the log; the commit it was to ride on goes on without it.
 func (w *Writer) Later(fn func(*bbolt.Tx) error) {
 	w.lateMu.Lock()
 	w.late = append(w.late, fn)
 	w.lateMu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.poke()
 }
 
 // Flush commits what waits, if anything does.
@@ -198,6 +264,9 @@ func (w *Writer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return last()
 		case <-w.wake:
+		}
+		if w.waiting() == 0 {
+			continue // it has ridden already
 		}
 		select {
 		case <-ctx.Done():

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 
 	"go.etcd.io/bbolt"
 )
@@ -54,13 +55,23 @@ func (l Log) Append(tx *bbolt.Tx, body []byte) (uint64, error) {
 		return 0, fmt.Errorf("append line: %w", err)
 	}
 	b.FillPercent = 1 // keys only grow
-	n, err := b.NextSequence()
-	if err != nil {
-		return 0, fmt.Errorf("append line: %w", err)
-	}
+	// The bucket's own counter says how many lines there have been, which is how
+	// a lost end is noticed. It has no checksum, so it never makes a line
+	// overwrite another.
 	prev := l.anchored(tx)
-	if _, last := b.Cursor().Last(); len(last) >= prefix {
-		prev = last[crcLen+1 : crcLen+1+chainLen]
+	n := max(b.Sequence(), l.trimmed(tx))
+	if lk, last := b.Cursor().Last(); lk != nil {
+		if len(lk) == 8 {
+			n = max(n, binary.BigEndian.Uint64(lk))
+		}
+		prev = sumOf(last)
+	}
+	if n == math.MaxUint64 {
+		return 0, fmt.Errorf("append line: numbers used up: %w", ErrDamaged)
+	}
+	n++
+	if err := b.SetSequence(n); err != nil {
+		return 0, fmt.Errorf("append line: %w", err)
 	}
 	k := keyOf(n)
 	line := make([]byte, 0, prefix+len(body))
@@ -72,6 +83,15 @@ func (l Log) Append(tx *bbolt.Tx, body []byte) (uint64, error) {
 	return n, nil
 }
 
+// sumOf is the chain value a line carries, verified or not; nil if it is too
+// short to carry one.
+func sumOf(line []byte) []byte {
+	if len(line) < prefix {
+		return nil
+	}
+	return line[crcLen+1 : crcLen+1+chainLen]
+}
+
 func (l Log) anchored(tx *bbolt.Tx) []byte {
 	if b := tx.Bucket(l.anchor); b != nil {
 		return b.Get([]byte("chain"))
@@ -79,17 +99,50 @@ func (l Log) anchored(tx *bbolt.Tx) []byte {
 	return nil
 }
 
-// Last is the number of the newest line, 0 when there is none.
-func (l Log) Last(tx *bbolt.Tx) uint64 {
+// trimmed is the number of the last line that was trimmed.
+func (l Log) trimmed(tx *bbolt.Tx) uint64 {
+	if b := tx.Bucket(l.anchor); b != nil {
+		if n := b.Get([]byte("n")); len(n) == 8 {
+			return binary.BigEndian.Uint64(n)
+		}
+	}
+	return 0
+}
+
+// After gives f the bodies of the lines behind line n, oldest first, damaged
+// ones left out. The slices die with the transaction.
+func (l Log) After(tx *bbolt.Tx, n uint64, f func(n uint64, body []byte) error) error {
+	b := tx.Bucket(l.name)
+	if b == nil || n == math.MaxUint64 {
+		return nil
+	}
+	c := b.Cursor()
+	for k, v := c.Seek(keyOf(n + 1)); k != nil; k, v = c.Next() {
+		body, _, ok := split(v)
+		if !ok || len(k) != 8 {
+			continue
+		}
+		if err := f(binary.BigEndian.Uint64(k), body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Newest gives f the bodies of the last lines, newest first, damaged ones left
+// out, until f says that it has enough. The slices die with the transaction.
+func (l Log) Newest(tx *bbolt.Tx, f func(n uint64, body []byte) (more bool)) {
 	b := tx.Bucket(l.name)
 	if b == nil {
-		return 0
+		return
 	}
-	k, _ := b.Cursor().Last()
-	if len(k) != 8 {
-		return 0
+	c := b.Cursor()
+	for k, v := c.Last(); k != nil; k, v = c.Prev() {
+		body, _, ok := split(v)
+		if ok && len(k) == 8 && !f(binary.BigEndian.Uint64(k), body) {
+			return
+		}
 	}
-	return binary.BigEndian.Uint64(k)
 }
 
 // Get returns the body of line n, nil when there is none. The slice dies with
@@ -136,18 +189,18 @@ func (l Log) Scan(tx *bbolt.Tx, f func(n uint64, body []byte, chained bool) erro
 		return nil, nil
 	}
 	var bad []Damage
-	prev, sure := l.anchored(tx), true
-	var last uint64
-	if a := tx.Bucket(l.anchor); a != nil && len(a.Get([]byte("n"))) == 8 {
-		last = binary.BigEndian.Uint64(a.Get([]byte("n")))
-	}
+	prev, sure, last := l.anchored(tx), true, l.trimmed(tx)
 	err := b.ForEach(func(k, v []byte) error {
 		if len(k) != 8 {
 			bad = append(bad, Damage{0, "foreign key"})
 			return nil
 		}
 		n := binary.BigEndian.Uint64(k)
-		if n != last+1 {
+		switch {
+		case n <= last: // the anchor's number is wrong
+			bad = append(bad, Damage{n, "line was trimmed"})
+			sure = false
+		case n != last+1:
 			bad = append(bad, Damage{last + 1, fmt.Sprintf("%d lines missing", n-last-1)})
 			sure = false
 		}
@@ -155,10 +208,7 @@ func (l Log) Scan(tx *bbolt.Tx, f func(n uint64, body []byte, chained bool) erro
 		body, sum, ok := split(v)
 		if !ok {
 			bad = append(bad, Damage{n, "checksum"})
-			prev, sure = nil, false
-			if len(v) >= prefix {
-				prev = bytes.Clone(v[crcLen+1 : crcLen+1+chainLen])
-			}
+			prev, sure = bytes.Clone(sumOf(v)), false
 			return nil
 		}
 		chained := sure && bytes.Equal(link(prev, k, body), sum)
@@ -186,7 +236,8 @@ func (l Log) Trim(tx *bbolt.Tx, limit int, gone func(n uint64, body []byte) bool
 	var sum, key []byte
 	for k, v := c.First(); k != nil && done < limit; k, v = c.First() {
 		body, s, ok := split(v)
-		if !ok || !gone(binary.BigEndian.Uint64(k), body) {
+		// A damaged line is evidence: it stays, and what is behind it.
+		if !ok || len(k) != 8 || !gone(binary.BigEndian.Uint64(k), body) {
 			break
 		}
 		sum, key = bytes.Clone(s), bytes.Clone(k)

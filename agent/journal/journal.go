@@ -7,6 +7,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,10 +67,11 @@ func Open(v Viewer) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
-	// A lost line may have been the newest version of anything that is older.
+	// A lost line may have been the newest version of anything that is older; a
+	// line that is out of its place may be anybody's.
 	for _, d := range j.damage {
 		for no, r := range j.unsettled {
-			if j.newest[no] < d.N {
+			if j.newest[no] <= d.N {
 				r.Salvaged = true
 				j.unsettled[no] = r
 			}
@@ -114,10 +116,16 @@ func Settled(r topup.Record) bool {
 func (j *Journal) Damage() []chain.Damage { return j.damage }
 
 // Put appends a version of r. The transaction's commit makes it the newest.
+// Memory holds what the disk holds, never what was left out of it (a plan in
+// clear).
 func (j *Journal) Put(tx *bbolt.Tx, r topup.Record) error {
 	body, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
+	}
+	stored, err := decode(body)
+	if err != nil {
+		return fmt.Errorf("journal %s: %w", r.TransNo, err) // would be damage when read again
 	}
 	n, err := lines.Append(tx, body)
 	if err != nil {
@@ -126,7 +134,7 @@ func (j *Journal) Put(tx *bbolt.Tx, r topup.Record) error {
 	tx.OnCommit(func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		j.index(n, r)
+		j.index(n, stored)
 	})
 	return nil
 }
@@ -161,14 +169,14 @@ func (j *Journal) GetTx(tx *bbolt.Tx, no topup.TransNo) (r topup.Record, found b
 	salvaged := j.unsettled[no].Salvaged
 	j.mu.Unlock()
 	// Versions this transaction has put lie behind everything committed.
-	for m := lines.Last(tx); m > high; m-- {
-		body, err := lines.Get(tx, m)
-		if err != nil {
-			return r, false, err
+	err = lines.After(tx, high, func(_ uint64, body []byte) error {
+		if v, err := decode(body); err == nil && v.TransNo == no {
+			r, found = v, true
 		}
-		if r, err := decode(body); err == nil && r.TransNo == no {
-			return r, true, nil
-		}
+		return nil
+	})
+	if err != nil || found {
+		return r, found, err
 	}
 	if n == 0 {
 		return r, false, nil
@@ -240,17 +248,26 @@ type Entry struct {
 	Record topup.Record `json:"record"`
 }
 
-// Versions are all stored versions of a record, oldest first.
+// Versions are all stored versions of a record, oldest first. It reads the
+// journal from the record's first line on: for people, not for the money path.
 func (j *Journal) Versions(no topup.TransNo) ([]Entry, error) {
+	j.mu.Lock()
+	first := j.first[no]
+	j.mu.Unlock()
+	if first == 0 {
+		return nil, nil
+	}
 	var out []Entry
 	err := j.v.View(func(tx *bbolt.Tx) error {
-		_, err := lines.Scan(tx, func(n uint64, body []byte, _ bool) error {
+		return lines.After(tx, first-1, func(n uint64, body []byte) error {
+			if !bytes.Contains(body, []byte(no)) {
+				return nil
+			}
 			if r, err := decode(body); err == nil && r.TransNo == no {
 				out = append(out, Entry{n, r})
 			}
 			return nil
 		})
-		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read versions: %w", err)
