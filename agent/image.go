@@ -24,8 +24,34 @@ type imageWriter struct {
 
 // sealedImage is what a record keeps sealed: the plan and the card's code.
 type sealedImage struct {
-	Plan topup.Plan `json:"plan"`
-	PSC  string     `json:"psc"`
+	Before []byte      `json:"before"`
+	Order  []int       `json:"order"` // offsets in the order they are written
+	Data   []byte      `json:"data"`  // their new bytes
+	Commit topup.Field `json:"commit"`
+	PSC    string      `json:"psc"`
+}
+
+func sealable(p topup.Plan, psc string) sealedImage {
+	s := sealedImage{Before: p.Before, Order: p.Order, Commit: p.Commit, PSC: psc}
+	for _, off := range p.Order {
+		s.Data = append(s.Data, p.Target[off])
+	}
+	return s
+}
+
+// plan rebuilds the plan; ok is false for one no plan can have come from.
+func (s sealedImage) plan() (p topup.Plan, ok bool) {
+	if len(s.Data) != len(s.Order) {
+		return p, false
+	}
+	p = topup.Plan{Before: s.Before, Target: bytes.Clone(s.Before), Order: s.Order, Commit: s.Commit}
+	for i, off := range s.Order {
+		if off < 0 || off >= len(p.Target) {
+			return p, false
+		}
+		p.Target[off] = s.Data[i]
+	}
+	return p, p.Valid()
 }
 
 func sealAAD(r topup.Record) []byte { return []byte(string(r.TransNo) + "/" + r.Card.Hash) }
@@ -89,7 +115,7 @@ func (w *imageWriter) accept(r *topup.Record, ans protocol.Authorization) error 
 	if w.a.keys == nil {
 		return protocol.ErrNoKey
 	}
-	open, err := json.Marshal(sealedImage{Plan: plan, PSC: im.PSCOld})
+	open, err := json.Marshal(sealable(plan, im.PSCOld))
 	if err != nil {
 		return fmt.Errorf("encode plan: %w", err)
 	}
@@ -119,14 +145,15 @@ func (w *imageWriter) unseal(r *topup.Record) error {
 	if err := json.Unmarshal(open, &s); err != nil {
 		return errors.New("unseal plan: not a plan")
 	}
-	if !s.Plan.Valid() || topup.Hash(s.Plan.Before) != r.Image.BeforeSHA256 || topup.Hash(s.Plan.Target) != r.Image.TargetSHA256 {
+	plan, ok := s.plan()
+	if !ok || topup.Hash(plan.Before) != r.Image.BeforeSHA256 || topup.Hash(plan.Target) != r.Image.TargetSHA256 {
 		return errors.New("unseal plan: not this record's")
 	}
 	if err := unhex(s.PSC, w.psc[:]); err != nil {
 		return fmt.Errorf("unseal code: %w", err)
 	}
 	im := *r.Image
-	im.Plan = &s.Plan
+	im.Plan = &plan
 	r.Image = &im
 	return nil
 }

@@ -109,6 +109,9 @@ func (a *Agent) settle(tx *bbolt.Tx, it queue.Item, reply topup.Reply) error {
 			return err
 		}
 	}
+	if journal.Settled(next.Record) {
+		next.Record.Observed.SealedImage = nil // reported; earlier versions keep it
+	}
 	if err := a.journal.Put(tx, next.Record); err != nil {
 		return err
 	}

@@ -337,6 +337,12 @@ func (a *Agent) conclude(ctx context.Context, r topup.Record, v topup.Verdict) (
 	if !changed {
 		return r, nil
 	}
+	if n.Image != nil && n.Outcome != topup.OutcomeUnknown {
+		// The plan has served: earlier versions of the record keep it.
+		im := *n.Image
+		im.Sealed, im.Plan = nil, nil
+		n.Image = &im
+	}
 	n.Decided = millis(a.now())
 	n.ReconDay = a.now().In(china).Format("20060102")
 	if err := a.save(ctx, n, n.Rev > r.Rev); err != nil {
