@@ -140,7 +140,7 @@ func seqOK(seq, code string) bool {
 	if !seqForm.MatchString(seq) {
 		return false
 	}
-	width := 0
+	var width int
 	switch {
 	case seq[:4] == code || seq[:4] == "1001":
 		width = 4
