@@ -98,11 +98,13 @@ crashes: ## power cuts at every effect, and random worlds
 bench: ## what one top-up costs, counted
 	$(PURE) $(GO) test $(SIM) -run '^$$' -bench '$(BENCH)' -benchmem $(BENCHPKGS)
 
-fuzz: ## every Fuzz function for FUZZTIME (10s) beyond its corpus
-	@set -e; grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cardreader cmd keystore protocol queue $(wildcard modem) \
-	| sed 's/:func /:/' | grep -E '$(FUZZ)' | while IFS=: read -r file name; do \
-		echo "== $$(dirname $$file) $$name"; \
-		$(PURE) $(GO) test $(SIM) ./$$(dirname $$file) -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -parallel 2; \
+fuzz: ## every Fuzz function for FUZZTIME (10s) beyond its corpus; FUZZ=Name for some
+	@set -e; list=$$(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func /:/' | grep -E '$(FUZZ)' | sort); \
+	[ -n "$$list" ] || { echo "fuzz: no function matches '$(FUZZ)'"; exit 1; }; \
+	for f in $$list; do \
+		dir=$$(dirname "$${f%%:*}"); name=$${f##*:}; \
+		echo "== $$dir $$name"; \
+		$(PURE) $(GO) test $(SIM) $$dir -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -parallel 2; \
 	done
 
 # --- not there yet -------------------------------------------------------------------------------------------------
