@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"vcckiosk/agent/audit"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
@@ -120,6 +121,9 @@ type Agent struct {
 	reading atomic.Pointer[Reading]
 	state   atomic.Pointer[readerState]
 	started time.Time
+	// pinRefused are the cards that refused the PIN; only the session goroutine
+	// uses it.
+	pinRefused map[string]struct{}
 }
 
 type readerState struct {
@@ -157,7 +161,7 @@ func New(p Parts) (*Agent, error) {
 	a := &Agent{
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
 		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
-		Screen: newScreen(), power: hex.EncodeToString(power[:]),
+		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{},
 	}
 	a.Rotator = newRotator(a)
 	return a, nil
@@ -170,6 +174,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	a.started = time.Now()
+	if a.keys == nil {
+		a.alarms.raise(string(audit.KeystoreLocked))
+	}
+	if len(a.journal.Damage()) > 0 {
+		a.alarms.raise(string(audit.JournalDamaged))
+	}
 	var wg sync.WaitGroup
 	actor := func(name string, run func(context.Context) error) {
 		wg.Go(func() {

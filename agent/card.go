@@ -46,6 +46,7 @@ var (
 // It never sends 80 50, which would erase the card's proof.
 func (a *Agent) look(ctx context.Context, sess cardreader.Session) (*card, error) {
 	c := &card{a: a, sess: sess}
+	var foreign error
 	if a.cfg.Purse != nil {
 		c.purse = epurse.New(sess, *a.cfg.Purse)
 		id, err := c.identify(ctx)
@@ -53,13 +54,18 @@ func (a *Agent) look(ctx context.Context, sess cardreader.Session) (*card, error
 		case err == nil:
 			c.id = id
 			return c, c.read(ctx)
-		case !errors.Is(err, cardreader.ErrForeign) || a.cfg.Memory == nil:
+		case !errors.Is(err, cardreader.ErrForeign) && !isStatus(err) || a.cfg.Memory == nil:
 			return nil, err
 		}
-		c.purse = nil
+		// A reader with a memory card in it answers a CPU card's command with
+		// some refusal of its own.
+		c.purse, foreign = nil, err
 	}
 	c.mem = memcard.New(sess, a.cfg.Memory.Family)
 	id, err := c.identify(ctx)
+	if isStatus(err) && foreign != nil {
+		return nil, foreign
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/bbolt"
+
 	"vcckiosk/agent/audit"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
@@ -96,6 +98,10 @@ func (s *alarms) list() []string {
 	return out
 }
 
+// evictionsAlarm is how many tokens must have been taken from us before it is
+// no coincidence.
+const evictionsAlarm = 3
+
 // overdue is how long the platform may owe a decision before a person hears.
 const overdue = 7 * 24 * time.Hour
 
@@ -116,10 +122,28 @@ func (a *Agent) review() {
 	}
 	set(string(topup.AlarmOverdue), late)
 	set(string(audit.ReportParked), parked)
+	set(string(audit.PlatformEvicted), a.client.Evictions() >= evictionsAlarm)
 	if oldest := a.outbox.Stats().Oldest; !oldest.IsZero() {
 		set(string(audit.OutboxOld), time.Since(oldest) > time.Hour)
 	} else {
 		a.alarms.clear(string(audit.OutboxOld))
+	}
+}
+
+// trimStep is how many lines of the journal go in one transaction.
+const trimStep = 200
+
+// trim keeps the journal at its size: the oldest lines of closed records go.
+func (a *Agent) trim(ctx context.Context) {
+	if a.journal.Len() <= a.cfg.Keep {
+		return
+	}
+	err := a.writer.Do(ctx, func(tx *bbolt.Tx) error {
+		_, err := a.journal.Trim(tx, a.cfg.Keep, trimStep)
+		return err
+	})
+	if err != nil && ctx.Err() == nil {
+		a.log.Error("journal not trimmed", "err", err)
 	}
 }
 
@@ -141,6 +165,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		}
 		wait = a.cfg.Heartbeat
 		a.review()
+		a.trim(ctx)
 		st := a.Status()
 		_, err := a.client.Heartbeat(protocol.Backlog(ctx), protocol.HeartbeatRequest{
 			State: st.State, KCV: st.KCV, KeyGen: st.KeyGen, QueueDepth: st.Outbox.Depth,

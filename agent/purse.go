@@ -41,7 +41,7 @@ func (w *purseWriter) prepare(ctx context.Context, r *topup.Record, req *protoco
 	if err := w.c.again(ctx); err != nil {
 		return err
 	}
-	in, err := w.c.purse.Init(ctx, r.Load.Amount)
+	in, err := w.initialise(ctx, r.Load.Amount)
 	if err != nil {
 		return w.c.saw(fmt.Errorf("initialise load: %w", err))
 	}
@@ -54,6 +54,22 @@ func (w *purseWriter) prepare(ctx context.Context, r *topup.Record, req *protoco
 		Balance: protocol.Fen(l.Balance), OnlineSeq: int(l.Seq), Random: l.Random, MAC1: upper(in.MAC1[:]),
 	}
 	return nil
+}
+
+// errPINRefused: this card has refused the PIN before; it is not shown again.
+var errPINRefused = errors.New("card has refused the PIN before")
+
+// initialise sends 80 50. A card that has refused the PIN is not asked again in
+// this power session: its tries are its life.
+func (w *purseWriter) initialise(ctx context.Context, amount uint32) (epurse.Init, error) {
+	if _, refused := w.a.pinRefused[w.c.id.Hash]; refused {
+		return epurse.Init{}, errPINRefused
+	}
+	in, err := w.c.purse.Init(ctx, amount)
+	if _, is := errors.AsType[*epurse.PINError](err); is {
+		w.a.pinRefused[w.c.id.Hash] = struct{}{}
+	}
+	return in, err
 }
 
 func (w *purseWriter) accept(r *topup.Record, ans protocol.Authorization) error {
@@ -133,7 +149,7 @@ func (w *purseWriter) ask(ctx context.Context, r *topup.Record, ev topup.PurseEv
 			return nothing, err
 		}
 		ev.TAC = r.Observed.TAC
-		in, err := w.c.purse.Init(ctx, r.Load.Amount)
+		in, err := w.initialise(ctx, r.Load.Amount)
 		if err != nil {
 			return nothing, w.c.saw(fmt.Errorf("read sequence: %w", err))
 		}

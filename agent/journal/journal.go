@@ -190,6 +190,13 @@ func (j *Journal) GetTx(tx *bbolt.Tx, no topup.TransNo) (r topup.Record, found b
 	return r, err == nil, err
 }
 
+// Len is how many records there are.
+func (j *Journal) Len() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.began)
+}
+
 // ByCard are the unsettled records of a card, oldest first.
 func (j *Journal) ByCard(hash string) []topup.Record {
 	return j.open(func(r topup.Record) bool { return r.Card.Hash == hash })
