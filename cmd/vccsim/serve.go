@@ -114,34 +114,3 @@ func serveCommand() *cobra.Command {
 	c.Flags().BoolVar(&worst, "worst", false, "be the worst plausible platform")
 	return c
 }
-
-func cardCommand() *cobra.Command {
-	var addr, kind string
-	c := &cobra.Command{
-		Use: "card", Short: "Put a virtual card into a kiosk's simulated reader until interrupted", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var card simcard.Card
-			switch kind {
-			case "purse":
-				card, _ = newPurse(1)
-			case "memory":
-				card, _ = newImage(1)
-			default:
-				return fmt.Errorf("--kind %q: want purse or memory", kind)
-			}
-			plug, err := simcard.Dial(cmd.Context(), addr, card)
-			if err != nil {
-				return fmt.Errorf("insert card: %w", err)
-			}
-			select {
-			case <-cmd.Context().Done():
-				plug.Remove()
-			case <-plug.Done():
-			}
-			return nil
-		},
-	}
-	c.Flags().StringVar(&addr, "addr", "127.0.0.1:35963", "the reader's `address`")
-	c.Flags().StringVar(&kind, "kind", "purse", "purse or memory")
-	return c
-}
