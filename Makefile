@@ -8,6 +8,8 @@ CC       := $(or $(shell $(GO) env CC),gcc)
 PURE     := CGO_ENABLED=0
 SIM      := -tags sim
 LINT     := bin/tools/golangci-lint
+# The linter's cache belongs to this tree: a shared one answers with another clone's paths.
+export GOLANGCI_LINT_CACHE := $(CURDIR)/bin/tools/cache
 # What is shipped is small, has no path of this machine in it, and knows its commit where there is one.
 RELEASE  := -trimpath -buildvcs=auto -ldflags "-s -w"
 
