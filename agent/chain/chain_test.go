@@ -109,24 +109,52 @@ func TestEveryChangeOfALineIsToldAndHidesNoOther(t *testing.T) {
 			v[crcLen+3] ^= 1
 			return b.Put(keyOf(4), v)
 		}, numbers(1, 9), []Damage{{4, "chain"}, {5, "chain"}}, []uint64{4, 5}},
-		{"a line is cut short", func(b *bbolt.Bucket) error { return b.Put(keyOf(4), []byte("x")) },
-			[]uint64{1, 2, 3, 5, 6, 7, 8, 9}, []Damage{{4, "checksum"}}, []uint64{5}},
-		{"a line is altered and summed again", func(b *bbolt.Bucket) error { return b.Put(keyOf(4), forge(good(b, 4), []byte(`{"n":44}`))) },
-			numbers(1, 9), []Damage{{4, "chain"}}, []uint64{4}},
-		{"a line is removed", func(b *bbolt.Bucket) error { return b.Delete(keyOf(4)) },
-			[]uint64{1, 2, 3, 5, 6, 7, 8, 9}, []Damage{{4, "1 lines missing"}}, []uint64{5}},
-		{"the first line is removed", func(b *bbolt.Bucket) error { return b.Delete(keyOf(1)) },
-			numbers(2, 9), []Damage{{1, "1 lines missing"}}, []uint64{2}},
-		{"the last lines are removed", func(b *bbolt.Bucket) error { return errors.Join(b.Delete(keyOf(8)), b.Delete(keyOf(9))) },
-			numbers(1, 7), []Damage{{8, "2 lines missing at the end"}}, nil},
+		{
+			"a line is cut short", func(b *bbolt.Bucket) error { return b.Put(keyOf(4), []byte("x")) },
+			[]uint64{1, 2, 3, 5, 6, 7, 8, 9},
+			[]Damage{{4, "checksum"}},
+			[]uint64{5},
+		},
+		{
+			"a line is altered and summed again", func(b *bbolt.Bucket) error { return b.Put(keyOf(4), forge(good(b, 4), []byte(`{"n":44}`))) },
+			numbers(1, 9),
+			[]Damage{{4, "chain"}},
+			[]uint64{4},
+		},
+		{
+			"a line is removed", func(b *bbolt.Bucket) error { return b.Delete(keyOf(4)) },
+			[]uint64{1, 2, 3, 5, 6, 7, 8, 9},
+			[]Damage{{4, "1 lines missing"}},
+			[]uint64{5},
+		},
+		{
+			"the first line is removed", func(b *bbolt.Bucket) error { return b.Delete(keyOf(1)) },
+			numbers(2, 9),
+			[]Damage{{1, "1 lines missing"}},
+			[]uint64{2},
+		},
+		{
+			"the last lines are removed", func(b *bbolt.Bucket) error { return errors.Join(b.Delete(keyOf(8)), b.Delete(keyOf(9))) },
+			numbers(1, 7),
+			[]Damage{{8, "2 lines missing at the end"}},
+			nil,
+		},
 		{"two lines change places", func(b *bbolt.Bucket) error {
 			v4, v5 := good(b, 4), good(b, 5)
 			return errors.Join(b.Put(keyOf(4), v5), b.Put(keyOf(5), v4))
 		}, numbers(1, 9), []Damage{{4, "chain"}, {5, "chain"}, {6, "chain"}}, []uint64{4, 5, 6}},
-		{"a line is put in", func(b *bbolt.Bucket) error { return b.Put(keyOf(99), forge(good(b, 9), []byte(`{"n":99}`))) },
-			append(numbers(1, 9), 99), []Damage{{10, "89 lines missing"}}, []uint64{99}},
-		{"a foreign key is put in", func(b *bbolt.Bucket) error { return b.Put([]byte("zz"), []byte("x")) },
-			numbers(1, 9), []Damage{{0, "foreign key"}}, nil},
+		{
+			"a line is put in", func(b *bbolt.Bucket) error { return b.Put(keyOf(99), forge(good(b, 9), []byte(`{"n":99}`))) },
+			append(numbers(1, 9), 99),
+			[]Damage{{10, "89 lines missing"}},
+			[]uint64{99},
+		},
+		{
+			"a foreign key is put in", func(b *bbolt.Bucket) error { return b.Put([]byte("zz"), []byte("x")) },
+			numbers(1, 9),
+			[]Damage{{0, "foreign key"}},
+			nil,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
