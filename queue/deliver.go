@@ -43,7 +43,8 @@ func (q *Outbox) Run(ctx context.Context, d Deliver) error {
 	}
 }
 
-// pick takes the oldest item that is due and whose lane is on the ground. Only
+// pick takes the item that has been due for longest and whose lane is on the
+// ground. Only
 // the first live item of a lane may go; one whose day has not come is not in
 // line yet. A failing item waits for its own next try, so that the others of
 // the backlog come before it. ok false: wait is the time until one
@@ -53,34 +54,38 @@ func (q *Outbox) pick() (it Item, wait time.Duration, ok bool) {
 	defer q.mu.Unlock()
 	now := time.Now()
 	wait = -1
-	sooner := func(d time.Duration) {
-		if wait < 0 || d < wait {
-			wait = d
-		}
-	}
 	paused := q.until.Sub(now)
+	var best *entry
 	seen := map[string]bool{}
 	for _, id := range q.order {
 		e := q.items[id]
 		if e.settled || e.Parked != "" || seen[e.Lane] {
 			continue
 		}
-		if d := e.start.Sub(now); d > 0 {
-			sooner(max(d, paused))
+		in := e.start.Sub(now)
+		if in <= 0 {
+			seen[e.Lane] = true
+			if _, up := q.flying[e.Lane]; up || (q.busy && q.lane == e.Lane) {
+				continue // its landing pokes
+			}
+			in = e.due.Sub(now)
+		}
+		if in = max(in, paused); in > 0 {
+			if wait < 0 || in < wait {
+				wait = in
+			}
 			continue
 		}
-		seen[e.Lane] = true
-		if _, up := q.flying[e.Lane]; up {
-			continue // its landing pokes
+		// What has failed falls behind what has not been tried.
+		if best == nil || e.due.Before(best.due) {
+			best = e
 		}
-		if d := max(e.due.Sub(now), paused); d > 0 {
-			sooner(d)
-			continue
-		}
-		q.flying[e.Lane] = make(chan struct{})
-		return e.Item, 0, true
 	}
-	return Item{}, wait, false
+	if best == nil {
+		return Item{}, wait, false
+	}
+	q.flying[best.Lane] = make(chan struct{})
+	return best.Item, 0, true
 }
 
 func (q *Outbox) land(lane string) {
@@ -99,7 +104,8 @@ func (q *Outbox) land(lane string) {
 func (q *Outbox) Now(ctx context.Context, lane string, d Deliver) error {
 	select {
 	case q.live <- struct{}{}:
-		defer func() { <-q.live }()
+		q.holdLane(lane, true)
+		defer func() { q.holdLane(lane, false); <-q.live }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -145,6 +151,15 @@ func (q *Outbox) Now(ctx context.Context, lane string, d Deliver) error {
 			return fmt.Errorf("deliver item %d: %w", next.ID, why)
 		}
 	}
+}
+
+// holdLane keeps the backlog from a lane while somebody stands before the
+// machine for it.
+func (q *Outbox) holdLane(lane string, on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lane, q.busy = lane, on
+	q.poke()
 }
 
 // one delivers one item whose lane the caller holds. why is nil when it was
