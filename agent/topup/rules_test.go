@@ -125,6 +125,11 @@ func TestEveryTearOfOurOwnIsFinished(t *testing.T) {
 				}
 				c[p.Order[n]] = torn
 				r := Record{Phase: Writing, Kind: Image, Image: &ImagePlan{Plan: &p}}
+				r.Phase = Unknown
+				if v := Decide(r, Evidence{Image: &ImageEvidence{Content: c, Here: true}}); v.Judgement == RollForward {
+					t.Fatalf("rolled forward without asking whose the order is")
+				}
+				r.Phase = Writing
 				v := Decide(r, Evidence{Image: &ImageEvidence{Content: c, Here: true}})
 				switch v.Judgement {
 				case RollForward:
@@ -144,10 +149,6 @@ func TestEveryTearOfOurOwnIsFinished(t *testing.T) {
 					}
 				default:
 					t.Fatalf("byte %d torn to %02X: %+v", n, torn, v)
-				}
-				r.Phase = Unknown
-				if v := Decide(r, Evidence{Image: &ImageEvidence{Content: c, Here: true}}); v.Judgement == RollForward {
-					t.Fatalf("rolled forward without asking whose the order is")
 				}
 			}
 		}
