@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"time"
 )
 
@@ -50,7 +51,7 @@ const maxText = 200 // of reasons and errors kept with an item
 
 func clip(s string) string {
 	if len(s) > maxText {
-		return s[:maxText]
+		return strings.ToValidUTF8(s[:maxText], "")
 	}
 	return s
 }
@@ -69,15 +70,16 @@ func encodeItem(it Item) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode item: %w", err)
 	}
-	return append(fmt.Appendf(nil, "%08x ", crc32.Checksum(body, crcTable)), body...), nil
+	return sealLine(body), nil
 }
 
 func decodeItem(id uint64, v []byte) (Item, error) {
-	if len(v) < 10 || v[8] != ' ' || string(fmt.Appendf(nil, "%08x", crc32.Checksum(v[9:], crcTable))) != string(v[:8]) {
+	body, ok := openLine(v)
+	if !ok {
 		return Item{ID: id}, errDamaged
 	}
 	var w wireItem
-	if err := json.Unmarshal(v[9:], &w); err != nil || w.Kind == "" || w.Ref == "" {
+	if err := json.Unmarshal(body, &w); err != nil || w.Kind == "" || w.Ref == "" {
 		return Item{ID: id}, errDamaged
 	}
 	at := func(ms int64) time.Time {

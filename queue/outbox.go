@@ -36,10 +36,12 @@ type Outbox struct {
 	order  []uint64                 // ascending
 	flying map[string]chan struct{} // lane -> closed when it has landed
 	live   chan struct{}            // one live request at a time
-	level  int                      // of the back-off of the whole endpoint
-	until  time.Time                // nothing of the backlog before
-	wake   chan struct{}            // capacity 1; the truth is in items
-	rounds int                      // of Run, for tests: an idle outbox makes none
+	lane   string                   // the live one, while busy
+	busy   bool
+	level  int           // of the back-off of the whole endpoint
+	until  time.Time     // nothing of the backlog before
+	wake   chan struct{} // capacity 1; the truth is in items
+	rounds int           // of Run, for tests: an idle outbox makes none
 }
 
 type entry struct {
