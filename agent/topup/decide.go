@@ -197,6 +197,9 @@ func decideImage(r Record, p Plan, e ImageEvidence) Verdict {
 	if len(e.Content) != len(p.Target) {
 		return Verdict{Judgement: IsUnknown, Manual: true, Why: "content of another size"}
 	}
+	if !p.Valid() {
+		return Verdict{Judgement: IsUnknown, Manual: true, Why: "stored plan is damaged"}
+	}
 	commit := p.Commit
 	// The commit field is written last, so its target value means that all the
 	// rest was written; the meter may since have taken the gas.

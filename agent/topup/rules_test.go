@@ -87,7 +87,7 @@ func TestDecideWithoutWritingIsTheJournals(t *testing.T) {
 
 var layout = Layout{Size: 24, Identity: []Field{{0, 4}}, Count: Field{8, 2}, Gas: Field{10, 2}}
 
-func randomPlan(t *testing.T, r *rand.Rand) Plan {
+func randomPlan(t testing.TB, r *rand.Rand) Plan {
 	t.Helper()
 	before := make([]byte, 24)
 	for i := range before {
