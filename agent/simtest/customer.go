@@ -10,7 +10,8 @@ import (
 
 // Visit is what a customer does at a kiosk.
 type Visit struct {
-	Order  string      // chosen from the list; "" takes the first
+	Order  string      // chosen from the list; "" takes Pick
+	Pick   int         // place in the list, counted round
 	Cancel agent.Stage // give up when the screen shows this
 	Leave  bool        // choose nothing and pull the card
 }
@@ -68,7 +69,7 @@ func (k *Kiosk) attend(v Visit) (last agent.View) {
 				_ = a.Screen.Cancel()
 				continue
 			}
-			_ = a.Screen.Choose(pick(view.Offers, v.Order))
+			_ = a.Screen.Choose(pick(view.Offers, v))
 		case agent.StageConfirm:
 			if v.Cancel == agent.StageConfirm {
 				_ = a.Screen.Cancel()
@@ -92,16 +93,11 @@ func (k *Kiosk) attend(v Visit) (last agent.View) {
 	}
 }
 
-func pick(offers []agent.Offer, want string) string {
-	for _, o := range offers {
-		if o.OrderNo == want {
-			return want
-		}
+func pick(offers []agent.Offer, v Visit) string {
+	if v.Order != "" || len(offers) == 0 {
+		return v.Order
 	}
-	if len(offers) == 0 || want != "" {
-		return want
-	}
-	return offers[0].OrderNo
+	return offers[v.Pick%len(offers)].OrderNo
 }
 
 // records are the kiosk's unsettled records.

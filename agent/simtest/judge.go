@@ -54,12 +54,12 @@ func (w *World) Aftermath(shown ...*Card) {
 		} else {
 			c.Image.Disarm()
 		}
-		for range 4 {
+		for i := range 4 { // whoever is refused one order asks for the next
 			if c.Meter != nil {
 				c.Meter.Insert(c.Image)
 			}
-			w.A.Visit(c, Visit{})
-			w.B.Visit(c, Visit{})
+			w.A.Visit(c, Visit{Pick: i})
+			w.B.Visit(c, Visit{Pick: i})
 		}
 		if c.Meter != nil {
 			c.Meter.Insert(c.Image)
