@@ -219,7 +219,7 @@ func (q *Outbox) one(ctx context.Context, it Item, d Deliver, backlog bool) (why
 		done = true
 		tx.OnCommit(func() {
 			q.setSettled(it, false) // in case it is still there
-			q.gone(it, false)
+			_ = q.gone(it, false)
 		})
 		return nil
 	})

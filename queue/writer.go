@@ -258,7 +258,14 @@ func (w *Writer) waiting() int {
 // Run gives waiting acknowledgements a commit of their own when none came
 // along in time, and a last one when ctx ends. It sleeps while nothing waits.
 func (w *Writer) Run(ctx context.Context) error {
-	last := func() error { return w.Flush(context.WithoutCancel(ctx)) }
+	last := func() error {
+		err := w.Flush(context.WithoutCancel(ctx))
+		if errors.Is(err, ErrFull) { // costs a repetition of what waited, nothing else
+			w.log.Warn("acknowledgements not stored, they will be repeated", "err", err)
+			return nil
+		}
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():

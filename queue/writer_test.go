@@ -203,7 +203,7 @@ func TestFailedCommitIsFullOrInDoubt(t *testing.T) {
 		full          bool
 	}{
 		{"no space, did not happen", path, nil, true},
-		{"no space while growing, told in text only", fmt.Errorf("file resize error: %s", syscall.ENOSPC), nil, true},
+		{"no space while growing, told in text only", fmt.Errorf("file resize error: %s", syscall.ENOSPC), nil, true}, //nolint:errorlint // bbolt tells it so
 		{"quota, did not happen", syscall.EDQUOT, nil, true},
 		{"no space, but it did happen", nil, path, false},
 		{"device error, did not happen", syscall.EIO, nil, false},
