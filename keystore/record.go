@@ -78,6 +78,16 @@ func encodeRecord(info Info, key *secret) (*region, error) {
 	return r, nil
 }
 
+// sealRecord seals an entry for its place.
+func sealRecord(v *vault, name string, e entry) ([]byte, error) {
+	plain, err := encodeRecord(e.info, e.secret)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.free()
+	return v.seal(place{bucket: bucketName, name: name}, e.version, plain.b)
+}
+
 // decodeRecord takes the plain text b apart; key points into b.
 func decodeRecord(b []byte) (info Info, key []byte, err error) {
 	if len(b) < plainFixed+1 {
@@ -164,4 +174,12 @@ func openManifest(v *vault, sealed []byte) (manifest, error) {
 		return manifest{}, fmt.Errorf("%w: manifest serial", errRecord)
 	}
 	return m, nil
+}
+
+// damagedUnlessNewer is the error class of a record that did not open.
+func damagedUnlessNewer(err error) error {
+	if errors.Is(err, ErrNewer) {
+		return ErrNewer
+	}
+	return ErrDamaged
 }

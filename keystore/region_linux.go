@@ -1,7 +1,9 @@
 package keystore
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -45,4 +47,17 @@ func (r *region) free() {
 func release(m []byte) {
 	clear(m)
 	_ = unix.Munmap(m)
+}
+
+// reserve gives f size bytes of disk, so that writing them never fails for
+// want of space; on a file system that cannot, only the length.
+func reserve(f *os.File, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		err = f.Truncate(size)
+	}
+	if err != nil {
+		return fmt.Errorf("reserve %d bytes: %w", size, err)
+	}
+	return nil
 }

@@ -66,8 +66,9 @@ func (s *Slot) Wrap(rootKey, aad []byte) ([]byte, error) {
 	return a.Seal(nonce, nonce, rootKey, aad), nil
 }
 
-// Unwrap is the inverse of Wrap. An error means another key file, another
-// machine, or an altered header.
+// Unwrap is the inverse of Wrap. keystore.ErrPermissions: others may use the
+// key file. keystore.ErrLocked: it is missing, not 32 bytes long, another one,
+// or this is another machine.
 func (s *Slot) Unwrap(blob, aad []byte) ([]byte, error) {
 	kek, err := s.kek()
 	if err != nil {
@@ -79,11 +80,12 @@ func (s *Slot) Unwrap(blob, aad []byte) ([]byte, error) {
 		return nil, fmt.Errorf("make cipher: %w", err)
 	}
 	if len(blob) < a.NonceSize() {
-		return nil, errors.New("wrapped key is cut short")
+		return nil, fmt.Errorf("%w: the wrapped key is cut short", keystore.ErrLocked)
 	}
 	root, err := a.Open(nil, blob[:a.NonceSize()], blob[a.NonceSize():], aad)
 	if err != nil {
-		return nil, fmt.Errorf("key file %s does not open this store: it is another one, or this is another machine", s.o.KeyFile)
+		return nil, fmt.Errorf("%w: key file %s does not open this store: it is another one, or this is another machine",
+			keystore.ErrLocked, s.o.KeyFile)
 	}
 	return root, nil
 }
@@ -91,6 +93,9 @@ func (s *Slot) Unwrap(blob, aad []byte) ([]byte, error) {
 // kek derives the wrapping key.
 func (s *Slot) kek() ([]byte, error) {
 	st, err := os.Lstat(s.o.KeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: key file %s is missing", keystore.ErrLocked, s.o.KeyFile)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}
@@ -99,7 +104,7 @@ func (s *Slot) kek() ([]byte, error) {
 			keystore.ErrPermissions, s.o.KeyFile, st.Mode().Perm())
 	}
 	if !st.Mode().IsRegular() || st.Size() != keyLength {
-		return nil, fmt.Errorf("key file %s: %d bytes instead of %d", s.o.KeyFile, st.Size(), keyLength)
+		return nil, fmt.Errorf("%w: key file %s is not a file of %d bytes", keystore.ErrLocked, s.o.KeyFile, keyLength)
 	}
 	key, err := os.ReadFile(s.o.KeyFile)
 	if err != nil {
@@ -113,7 +118,9 @@ func (s *Slot) kek() ([]byte, error) {
 	return kek, nil
 }
 
-// create writes a fresh key file: whole or not there.
+// create writes a fresh key file: whole or not there, and never over one that
+// appeared meanwhile, for a link fails where a rename would replace. A cut
+// leaves at most the temporary file, which the next attempt replaces.
 func (s *Slot) create() error {
 	key := make([]byte, keyLength)
 	defer clear(key)
@@ -130,7 +137,7 @@ func (s *Slot) create() error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, s.o.KeyFile); err != nil {
+	if err := errors.Join(os.Link(tmp, s.o.KeyFile), os.Remove(tmp)); err != nil {
 		return err
 	}
 	d, err := os.Open(filepath.Dir(s.o.KeyFile))
