@@ -129,8 +129,6 @@ func (w *walker) page(id uint64, lo, hi []byte, depth int) error {
 	switch {
 	case id < 2 || id >= w.pages:
 		return fmt.Errorf("page %d out of range", id)
-	case w.seen[id]:
-		return fmt.Errorf("page %d used twice", id)
 	case depth > maxDepth:
 		return fmt.Errorf("page %d too deep", id)
 	}
