@@ -41,7 +41,7 @@ func populated(t testing.TB) (path string) {
 			return b.Put(key(uint64(n)), sealLine(bytes.Repeat([]byte{byte('a' + n%26)}, size)))
 		}
 	}
-	for i := range 60 {
+	for i := range 24 {
 		o.do(line(i, 900))
 		if i < 8 {
 			o.put(report(fmt.Sprint(i), "x", 1))
