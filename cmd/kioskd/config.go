@@ -272,7 +272,7 @@ func (c *Config) check() error {
 }
 
 func checkField(key string, f []int) error {
-	if len(f) != 2 || f[0] < 0 || f[1] < 1 || f[0]+f[1] > 256 {
+	if len(f) != 2 || f[0] < 0 || f[1] < 1 || f[1] > 256 || f[0] > 256-f[1] {
 		return fmt.Errorf("%s: want [offset, length] inside 256 bytes", key)
 	}
 	return nil
