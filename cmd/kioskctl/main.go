@@ -5,7 +5,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -48,6 +48,8 @@ type coded struct {
 func (e *coded) Error() string { return e.err.Error() }
 func (e *coded) Unwrap() error { return e.err }
 
+func usage(what string) error { return &coded{exitUsage, errors.New(what)} }
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
@@ -56,7 +58,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	t := &tool{in: stdin, out: stdout}
+	t := &tool{in: stdin, out: stdout, prompt: stderr}
 	root := t.command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -88,6 +90,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 type tool struct {
 	in     io.Reader
 	out    io.Writer
+	prompt io.Writer
 	socket string
 	json   bool
 	ran    bool // past flags and arguments: errors are no usage errors any more
@@ -176,23 +179,22 @@ func (t *tool) status(ctx context.Context, _ []string) error {
 	return nil
 }
 
-const maxKeyInput = 256
-
 func (t *tool) provisionSet() *cobra.Command {
 	var stdin bool
 	var kcv string
 	c := t.leaf("set", "Offer a base key, read from standard input", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		if !stdin {
-			t.ran = false
-			return errors.New("a key is never an argument: give --stdin and pipe it in")
+			return usage("a key is never an argument: give --stdin and pipe or type it in")
 		}
-		buf := make([]byte, maxKeyInput)
-		defer clear(buf)
-		n, err := io.ReadFull(t.in, buf)
-		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read key: %w", err)
+		kcv = strings.ToUpper(kcv)
+		if kcv != "" && !isKCV(kcv) {
+			return usage("--kcv: want 6 hex digits")
 		}
-		got, err := t.api().Provision(ctx, bytes.TrimSpace(buf[:n]), strings.ToUpper(kcv))
+		key, err := readKey(ctx, t.in, t.prompt)
+		if err != nil {
+			return err
+		}
+		got, err := t.api().Provision(ctx, key, kcv) // clears the key
 		if err != nil {
 			return err
 		}
@@ -233,8 +235,10 @@ func (t *tool) topup() *cobra.Command {
 	c := t.leaf("topup", "Serve the card in the reader from here", cobra.NoArgs, func(ctx context.Context, _ []string) error {
 		var last agent.View
 		var failed error
+		first, mine := true, false // a customer before us may still be told to take the card: that is not our result
 		err := t.api().Events(ctx, func(v agent.View) bool {
-			last = v
+			old := first
+			last, first = v, false
 			t.show(v, func(w io.Writer) { printView(w, v) })
 			switch v.Stage {
 			case agent.StageChoose:
@@ -243,7 +247,7 @@ func (t *tool) topup() *cobra.Command {
 					no = v.Offers[0].OrderNo
 				}
 				if no == "" {
-					failed = &coded{exitUsage, errors.New("several orders: choose one with --order")}
+					failed = usage("several orders: choose one with --order")
 					_ = t.api().Post(ctx, "/v1/session/cancel", nil, nil)
 					return false
 				}
@@ -251,12 +255,13 @@ func (t *tool) topup() *cobra.Command {
 			case agent.StageConfirm:
 				if !yes {
 					_ = t.api().Post(ctx, "/v1/session/cancel", nil, nil)
-					failed = &coded{exitUsage, errors.New("nothing was loaded: give --yes to load")}
+					failed = usage("nothing was loaded: give --yes to load")
 					return false
 				}
 				failed = t.api().Post(ctx, "/v1/session/confirm", nil, nil)
+				mine = failed == nil
 			case agent.StageRemove:
-				return false
+				return old
 			case agent.StageOut:
 				failed = &coded{exitDegraded, errors.New("out of service")}
 			}
@@ -267,7 +272,7 @@ func (t *tool) topup() *cobra.Command {
 			return failed
 		case err != nil:
 			return err
-		case last.Outcome != topup.OutcomeWritten:
+		case !mine || last.Outcome != topup.OutcomeWritten:
 			return errors.New("nothing was loaded")
 		}
 		return nil
@@ -318,7 +323,17 @@ func itemState(it queue.Item) string {
 	}
 }
 
+func needNumber(s string) error {
+	if _, err := strconv.ParseUint(s, 10, 64); err != nil {
+		return usage("want the N of queue ls")
+	}
+	return nil
+}
+
 func (t *tool) queueShow(ctx context.Context, args []string) error {
+	if err := needNumber(args[0]); err != nil {
+		return err
+	}
 	var it queue.Item
 	if err := t.api().Get(ctx, "/v1/queue/"+args[0], &it); err != nil {
 		return err
@@ -331,6 +346,9 @@ func (t *tool) queueShow(ctx context.Context, args []string) error {
 }
 
 func (t *tool) queueRequeue(ctx context.Context, args []string) error {
+	if err := needNumber(args[0]); err != nil {
+		return err
+	}
 	if err := t.api().Post(ctx, "/v1/queue/"+args[0]+"/requeue", nil, nil); err != nil {
 		return err
 	}
@@ -355,11 +373,15 @@ func (t *tool) journalList(ctx context.Context, _ []string) error {
 func lastFour(s string) string { return s[max(0, len(s)-4):] }
 
 func (t *tool) journalShow(ctx context.Context, args []string) error {
+	no := topup.TransNo(strings.ToUpper(args[0]))
+	if !no.Valid() {
+		return usage("want the 32 hex digits of a top-up")
+	}
 	var out struct {
 		Record   topup.Record      `json:"record"`
 		Versions []json.RawMessage `json:"versions"`
 	}
-	if err := t.api().Get(ctx, "/v1/journal/"+strings.ToUpper(args[0]), &out); err != nil {
+	if err := t.api().Get(ctx, "/v1/journal/"+string(no), &out); err != nil {
 		return err
 	}
 	t.show(out, func(w io.Writer) {
@@ -383,6 +405,9 @@ func (t *tool) configCheck(ctx context.Context, args []string) error {
 		}
 	}
 	out, err := exec.CommandContext(ctx, name, "-check", "-config", args[0]).CombinedOutput()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		if len(out) == 0 {
 			return fmt.Errorf("run kioskd: %w", err)
