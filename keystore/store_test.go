@@ -188,7 +188,7 @@ func TestKeysExpireOnlyWhenAsked(t *testing.T) {
 		must(t, err)
 		must(t, s.Stage(keyText(1), "a", digestOf(1)), s.Promote(), s.Stage(keyText(2), "a", digestOf(2)), s.Promote())
 		start := time.Now()
-		time.Sleep(60 * time.Hour) //nolint:forbidigo // in a bubble, between two keys
+		time.Sleep(60 * time.Hour)
 		must(t, s.Stage(keyText(3), "a", digestOf(3)))
 		staged := time.Now()
 		both := "active=" + KCV(keyText(2)) + " pending=" + KCV(keyText(3)) + " previous=" + KCV(keyText(1))
