@@ -52,8 +52,7 @@ func Open(v Viewer) (*Journal, error) {
 		unsettled: map[topup.TransNo]topup.Record{},
 	}
 	err := v.View(func(tx *bbolt.Tx) error {
-		var err error
-		j.damage, err = lines.Scan(tx, func(n uint64, body []byte, _ bool) error {
+		bad, err := lines.Scan(tx, func(n uint64, body []byte, _ bool) error {
 			r, err := decode(body)
 			if err != nil {
 				j.damage = append(j.damage, chain.Damage{N: n, What: "not a record"})
@@ -62,6 +61,7 @@ func Open(v Viewer) (*Journal, error) {
 			j.index(n, r)
 			return nil
 		})
+		j.damage = append(j.damage, bad...)
 		return err
 	})
 	if err != nil {
