@@ -63,8 +63,11 @@ func (h header) encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode header: %w", err)
 	}
-	b = append(b, '\n')
-	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli)), nil
+	return appendCRC(append(b, '\n')), nil
+}
+
+func appendCRC(b []byte) []byte {
+	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli))
 }
 
 // decodeHeader reads one copy; it is reached by outside bytes. The error is
@@ -210,7 +213,12 @@ func (o Options) writeHeaders(dir string, h header, names ...string) error {
 
 func (o Options) replaceFile(dir, name string, b []byte) error {
 	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path+newName, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// Never written into: what lies there may be another name of a file that
+	// was set aside, or be open to others.
+	if err := os.Remove(path + newName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path+newName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

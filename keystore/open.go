@@ -328,7 +328,7 @@ func SetAside(dir string, at time.Time) error {
 			return fmt.Errorf("set keystore aside: %w", err)
 		}
 	}
-	for _, name := range []string{dbName, hdr1, hdr2, dbName + newName} {
+	for _, name := range []string{dbName, hdr1, hdr2, dbName + newName, hdr1 + newName, hdr2 + newName} {
 		path := filepath.Join(dir, name)
 		if err := os.Rename(path, path+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("set keystore aside: %w", err)

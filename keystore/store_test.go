@@ -351,9 +351,10 @@ func TestSetAsideMakesRoom(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
 	must(t, s.Stage(keyText(1), "a", digestOf(1)), s.Promote(), s.Close())
+	must(t, os.WriteFile(filepath.Join(dir, hdr2+newName), nil, 0o600))
 	at := time.Date(2030, 5, 6, 7, 8, 9, 0, time.UTC)
 	must(t, SetAside(dir, at), SetAside(dir, at))
-	for _, name := range []string{dbName, hdr1, hdr2} {
+	for _, name := range []string{dbName, hdr1, hdr2, hdr2 + newName} {
 		if _, err := os.Stat(filepath.Join(dir, name+".aside-20300506T070809Z")); err != nil {
 			t.Error(err)
 		}
@@ -386,4 +387,28 @@ func TestANewFileIsLongEnoughForALifeOfChanges(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(dir, dbName))
 	must(t, err)
 	must(t, checkPages(b))
+}
+
+// TestLeftoversAreNeverWrittenInto puts a second name of a precious file where
+// a new one is about to be written.
+func TestLeftoversAreNeverWrittenInto(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	must(t, s.Stage(keyText(1), "a", digestOf(1)), s.Promote())
+	holds := shape(s)
+	must(t, s.Close())
+	precious := filepath.Join(t.TempDir(), "precious")
+	must(t, os.WriteFile(precious, []byte("set aside"), 0o644))
+	must(t, os.Link(precious, filepath.Join(dir, hdr1+newName)), os.Remove(filepath.Join(dir, hdr1)))
+	s = mustOpen(t, dir) // mends the copy
+	wantShape(t, s, holds)
+	must(t, s.Close())
+	if b, err := os.ReadFile(precious); err != nil || string(b) != "set aside" {
+		t.Errorf("the file behind the leftover holds %q, %v", b, err)
+	}
+	if st, err := os.Stat(filepath.Join(dir, hdr1)); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the mended copy: %v, %v", st, err)
+	}
+	wantShape(t, mustOpen(t, dir), holds)
 }

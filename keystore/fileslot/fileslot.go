@@ -126,7 +126,12 @@ func (s *Slot) create() error {
 	defer clear(key)
 	_, _ = rand.Read(key)
 	tmp := s.o.KeyFile + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// Never written into: it may be another name of a key file in use, left by
+	// a cut between the link and the removal.
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
