@@ -10,6 +10,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -35,17 +38,22 @@ const (
 	Keep = 20_000
 )
 
-// Append records e in tx.
+func clip(s string) string {
+	if len(s) > maxValue {
+		return strings.ToValidUTF8(s[:maxValue], "")
+	}
+	return s
+}
+
+// Append records e in tx. attrs must hold no key, phone number, name or card
+// number; of more than 12 the first by name are kept, each cut at 256 bytes.
 func Append(tx *bbolt.Tx, at time.Time, e Event, attrs map[string]string) error {
 	en := Entry{At: at.UnixMilli(), Event: e, Attrs: map[string]string{}}
-	for k, v := range attrs {
+	for _, k := range slices.Sorted(maps.Keys(attrs)) {
 		if len(en.Attrs) == maxAttrs {
 			break
 		}
-		if len(v) > maxValue {
-			v = v[:maxValue]
-		}
-		en.Attrs[k] = v
+		en.Attrs[clip(k)] = clip(attrs[k])
 	}
 	body, err := json.Marshal(en)
 	if err != nil {
@@ -63,21 +71,23 @@ func Append(tx *bbolt.Tx, at time.Time, e Event, attrs map[string]string) error 
 	return nil
 }
 
-// List is the newest n entries, oldest of them first.
+// List is the newest n entries, oldest of them first. Entries that do not
+// verify are left out; Verify names them.
 func List(tx *bbolt.Tx, n int) ([]Entry, error) {
+	if n <= 0 {
+		return nil, nil
+	}
 	var out []Entry
-	_, err := lines.Scan(tx, func(no uint64, body []byte, _ bool) error {
+	lines.Newest(tx, func(no uint64, body []byte) bool {
 		var e Entry
-		if json.Unmarshal(body, &e) != nil {
-			return nil //nolint:nilerr // Verify tells of it
+		if json.Unmarshal(body, &e) == nil {
+			e.N = no
+			out = append(out, e)
 		}
-		e.N = no
-		if out = append(out, e); len(out) > n {
-			out = out[1:]
-		}
-		return nil
+		return len(out) < n
 	})
-	return out, err
+	slices.Reverse(out)
+	return out, nil
 }
 
 // ErrBroken: the chain does not hold.

@@ -29,39 +29,78 @@ const (
 	OperatorRequeue  Event = "operator.requeue"
 	OperatorProvided Event = "operator.provision"
 	DaemonStart      Event = "daemon.start"
+
+	CardSwapped    Event = "card.swapped"
+	CardForeign    Event = "card.foreign"
+	ReaderStuck    Event = "reader.stuck"
+	OutboxDamaged  Event = "outbox.damaged"
+	CommitInDoubt  Event = "commit.in_doubt"
+	KeyLapsed      Event = "key.lapsed"
+	OperatorSettle Event = "operator.settle"
+	DaemonUnclean  Event = "daemon.unclean_stop"
+)
+
+// Severity says how soon a person should look.
+type Severity string
+
+// The severities. Info: for the history. Warning: at the next visit. Critical:
+// money, a key or the service is at stake now.
+const (
+	Info     Severity = "info"
+	Warning  Severity = "warning"
+	Critical Severity = "critical"
 )
 
 // Def is what a person reads about an event.
 type Def struct {
-	Event  Event
-	Alarm  bool // stands in the heartbeat until it is over
-	ZH, EN string
-	Next   string // what to do, for the technician
+	Event    Event
+	Severity Severity
+	Alarm    bool // stands in the heartbeat until it is over
+	ZH, EN   string
+	Next     string // what to do, for the technician
+}
+
+// Lookup finds what a person reads about e.
+func Lookup(e Event) (Def, bool) {
+	for _, d := range Catalogue {
+		if d.Event == e {
+			return d, true
+		}
+	}
+	return Def{}, false
 }
 
 // Catalogue has every event once.
 var Catalogue = []Def{
-	{TopupRefused, false, "平台拒绝本次充值", "the platform refused a top-up", "look the code up in the order's history"},
-	{TopupConflict, true, "平台与卡的证据不一致", "the platform contradicts the card", "settle by hand: both sides' evidence is in the record"},
-	{TopupUnknown, true, "平台不认识该订单", "the platform does not know an order it authorised", "ask the platform with the number of the top-up"},
-	{TopupUnproven, true, "平台在无证据时结清订单", "the platform settled an order without evidence", "read the card at the next chance"},
-	{TopupManual, true, "卡片无法证明写卡结果", "the card cannot tell what happened", "compare with the meter, then settle by hand"},
-	{TopupOverdue, true, "平台七天未给出结论", "the platform owes a decision for seven days", "ask the platform"},
-	{CardUnreadable, false, "无法读卡", "a card could not be read", "clean the reader; if many cards, change it"},
-	{ReportParked, true, "有结果上报被搁置", "a report is parked", "kioskctl queue ls; requeue it when its reason is gone"},
-	{OutboxOrphan, true, "待上报消息找不到记录", "a message has no record", "keep the files for support"},
-	{OutboxOld, true, "有结果超过一小时未送达", "a result is undelivered for over an hour", "check the network and the platform"},
-	{JournalDamaged, true, "交易日志损坏", "the journal is damaged", "keep the files for support; affected top-ups are marked"},
-	{PlatformAuth, true, "平台不接受令牌或密钥", "the platform does not accept token or key", "check key and clock"},
-	{PlatformConfig, true, "平台不支持该接口", "the platform does not know an interface", "check the endpoints in the configuration"},
-	{PlatformEvicted, true, "令牌被其他设备顶替", "another machine uses this appId", "give each kiosk an appId of its own"},
-	{KeyStaged, false, "收到新密钥，待验证", "a new key is stored, not proven yet", "nothing"},
-	{KeyPromoted, false, "新密钥已启用", "a new key is in use", "nothing"},
-	{KeyRefused, true, "新密钥被平台拒绝", "the platform refused a new key", "compare the check values and provision again"},
-	{KeystoreLocked, true, "密钥库无法打开", "the keystore cannot be opened", "kioskctl status says why; provision again"},
-	{DiskLow, true, "存储空间不足", "little space is left", "free space"},
-	{ClockUnsane, true, "时钟异常", "the clock cannot be right", "set the clock, check its battery"},
-	{OperatorRequeue, false, "人工重新排队", "an operator requeued a message", "nothing"},
-	{OperatorProvided, false, "技术员输入密钥", "a technician offered a key", "nothing"},
-	{DaemonStart, false, "程序启动", "the daemon started", "nothing"},
+	{TopupRefused, Info, false, "平台拒绝本次充值", "the platform refused a top-up", "look the code up in the order's history"},
+	{TopupConflict, Critical, true, "平台与卡的证据不一致", "the platform contradicts the card", "settle by hand: both sides' evidence is in the record"},
+	{TopupUnknown, Critical, true, "平台不认识该订单", "the platform does not know an order it authorised", "ask the platform with the number of the top-up"},
+	{TopupUnproven, Warning, true, "平台在无证据时结清订单", "the platform settled an order without evidence", "read the card at the next chance"},
+	{TopupManual, Critical, true, "卡片无法证明写卡结果", "the card cannot tell what happened", "compare with the meter, then settle by hand"},
+	{TopupOverdue, Warning, true, "平台七天未给出结论", "the platform owes a decision for seven days", "ask the platform"},
+	{CardUnreadable, Info, false, "无法读卡", "a card could not be read", "clean the reader; if many cards, change it"},
+	{ReportParked, Critical, true, "有结果上报被搁置", "a report is parked", "kioskctl queue ls; requeue it when its reason is gone"},
+	{OutboxOrphan, Critical, true, "待上报消息找不到记录", "a message has no record", "keep the files for support"},
+	{OutboxOld, Warning, true, "有结果超过一小时未送达", "a result is undelivered for over an hour", "check the network and the platform"},
+	{JournalDamaged, Critical, true, "交易日志损坏", "the journal is damaged", "keep the files for support; affected top-ups are marked"},
+	{PlatformAuth, Critical, true, "平台不接受令牌或密钥", "the platform does not accept token or key", "check key and clock"},
+	{PlatformConfig, Critical, true, "平台不支持该接口", "the platform does not know an interface", "check the endpoints in the configuration"},
+	{PlatformEvicted, Critical, true, "令牌被其他设备顶替", "another machine uses this appId", "give each kiosk an appId of its own"},
+	{KeyStaged, Info, false, "收到新密钥，待验证", "a new key is stored, not proven yet", "nothing"},
+	{KeyPromoted, Info, false, "新密钥已启用", "a new key is in use", "nothing"},
+	{KeyRefused, Critical, true, "新密钥被平台拒绝", "the platform refused a new key", "compare the check values and provision again"},
+	{KeystoreLocked, Critical, true, "密钥库无法打开", "the keystore cannot be opened", "kioskctl status says why; provision again"},
+	{DiskLow, Critical, true, "存储空间不足", "little space is left", "free space"},
+	{ClockUnsane, Critical, true, "时钟异常", "the clock cannot be right", "set the clock, check its battery"},
+	{OperatorRequeue, Info, false, "人工重新排队", "an operator requeued a message", "nothing"},
+	{OperatorProvided, Info, false, "技术员输入密钥", "a technician offered a key", "nothing"},
+	{DaemonStart, Info, false, "程序启动", "the daemon started", "nothing"},
+	{CardSwapped, Info, false, "充值途中换卡", "another card was put in during a top-up", "nothing"},
+	{CardForeign, Info, false, "不支持的卡片", "a card this kiosk does not serve", "if many: compare the card profiles in the configuration"},
+	{ReaderStuck, Critical, true, "读卡器无响应", "the reader no longer answers", "unplug it and plug it in again; if it comes back, change it"},
+	{OutboxDamaged, Critical, true, "待上报消息损坏", "a stored message is damaged", "keep the files for support; the message is made again from its record"},
+	{CommitInDoubt, Critical, false, "写盘结果不明", "nobody knows whether a commit reached the disk", "if it comes back, change the disk"},
+	{KeyLapsed, Warning, true, "新密钥超时未验证", "a new key was not proven in time", "check the network, then provision again"},
+	{OperatorSettle, Warning, false, "人工结案", "an operator settled a top-up by hand", "nothing"},
+	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
 }
