@@ -10,10 +10,24 @@
 // card in order; a lane is never in flight twice, and a parked or failing
 // message delays no other lane.
 //
+// A message that fails waits for its own next try and falls behind those that
+// have not been tried; while the endpoint as a whole fails, the backlog slows
+// down (full jitter, 1 s to 300 s, two levels less for each success). Attempts
+// are stored at 1, 2, 4, 8 ..., so that a new start goes on with the pause.
+//
 // What an interrupted write leaves: bbolt's previous transaction, whole. What
 // a failed write leaves: ErrFull, nothing happened; ErrInDoubt, nobody knows
-// until the file is opened again.
+// until the file is opened again. Space for a commit is allocated before it
+// begins, so a full disk is nearly always the former.
+//
+// bbolt has no checksums on its pages. OpenFile walks the tree by code of its
+// own before bbolt may panic over it; the names of the buckets are listed in
+// the file and compared; counters never choose a key that exists; and each
+// value carries a CRC. What a flipped bit can still do unseen is to lead to an
+// older copy of a page: in the journal its chain tells, and an item that came
+// back costs a repetition of a message that may be repeated.
 //
 // Layout: bucket "outbox", key 8-byte big-endian number, value
-// "crc32c-hex SP json"; bucket "meta" with key "schema" (4 bytes big endian).
+// "crc32c-hex SP json"; bucket "meta" with lines "crc32c-hex SP text" under
+// "schema" (a decimal number) and "buckets" (the names of all buckets).
 package queue
