@@ -48,7 +48,7 @@ type World struct {
 	Platform *vcctest.Platform
 	A, B     *Kiosk
 	cards    map[string]*Card // by number
-	Log      io.Writer        // of both kiosks; nil for silence
+	log      *slog.Logger     // of both kiosks; one handler, so that their lines do not mix
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -78,11 +78,15 @@ func (c *Card) Arm(f simcard.Fault) {
 }
 
 // NewWorld makes a world with two kiosks that are still off. It must be called
-// inside a synctest bubble; Close before the bubble ends.
+// inside a synctest bubble; Close before the bubble ends. log takes what the
+// kiosks log; nil: nobody reads it.
 func NewWorld(t testing.TB, o vcctest.Options, log io.Writer) *World {
 	t.Helper()
 	o.BaseKey = baseKey
-	w := &World{t: t, Platform: vcctest.New(o), cards: map[string]*Card{}, Log: log}
+	w := &World{t: t, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
+	if log != nil {
+		w.log = slog.New(slog.NewTextHandler(log, nil))
+	}
 	w.A = w.kiosk("A", "112233445566")
 	w.B = w.kiosk("B", "665544332211")
 	return w
@@ -229,10 +233,7 @@ func (k *Kiosk) On() {
 	if k.keys, err = k.openKeys(); err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
-	log := slog.New(slog.DiscardHandler)
-	if k.w.Log != nil {
-		log = slog.New(slog.NewTextHandler(k.w.Log, nil)).With("kiosk", k.name)
-	}
+	log := k.w.log.With("kiosk", k.name)
 	writer := queue.NewWriter(&store{k.db, k.p}, queue.WriterOptions{Log: log})
 	outbox, err := queue.NewOutbox(writer, queue.Options{})
 	if err != nil {

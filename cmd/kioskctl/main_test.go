@@ -143,15 +143,28 @@ func TestABrokenPipeIsNoKey(t *testing.T) {
 	}
 }
 
-// TestTerminalEchoesNothingAndIsRestored interrupts the prompt, as Ctrl-C does.
-func TestTerminalEchoesNothingAndIsRestored(t *testing.T) {
+// TestTerminal opens both terminals before either is closed: the read that the
+// first part leaves behind comes to itself at the hang-up and restores whatever
+// terminal has its descriptor's number then.
+func TestTerminal(t *testing.T) {
 	t.Parallel()
-	ctrl, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
+	var pairs [2][2]*os.File
+	for i := range pairs {
+		ctrl, tty, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tty.Close()
+		defer ctrl.Close()
+		pairs[i] = [2]*os.File{ctrl, tty}
 	}
-	defer tty.Close()
-	defer ctrl.Close()
+	t.Run("echoes nothing and is restored", func(t *testing.T) { interruptPrompt(t, pairs[0][1]) })
+	t.Run("takes a line", func(t *testing.T) { typeKey(t, pairs[1][0], pairs[1][1]) })
+}
+
+// interruptPrompt is Ctrl-C at the prompt.
+func interruptPrompt(t *testing.T, tty *os.File) {
+	t.Helper()
 	if !echoes(t, tty) {
 		t.Fatal("a new terminal does not echo: this test would prove nothing")
 	}
@@ -179,14 +192,8 @@ func TestTerminalEchoesNothingAndIsRestored(t *testing.T) {
 	}
 }
 
-func TestTerminalTakesALine(t *testing.T) {
-	t.Parallel()
-	ctrl, tty, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tty.Close()
-	defer ctrl.Close()
+func typeKey(t *testing.T, ctrl, tty *os.File) {
+	t.Helper()
 	type result struct {
 		key []byte
 		err error
