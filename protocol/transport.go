@@ -18,6 +18,10 @@ import (
 type TLSConfig struct {
 	// CAFile holds the only trusted roots, PEM; the system's when empty.
 	CAFile string
+	// CertFile and KeyFile are this kiosk's certificate and key, PEM, for a
+	// platform that asks for one; both or neither. Nobody but the owner may use
+	// the key file. They are read when the transport is made.
+	CertFile, KeyFile string
 	// Pins are base64 SHA-256 digests of SubjectPublicKeyInfo; one of them must
 	// be in a verified chain. Keep one of a key that is not in use yet.
 	Pins []string
@@ -51,6 +55,13 @@ func NewTransport(c TLSConfig) (*http.Transport, error) {
 		if !t.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("read ca_file %s: no certificate in it", c.CAFile)
 		}
+	}
+	if c.CertFile != "" || c.KeyFile != "" {
+		cert, err := c.keyPair()
+		if err != nil {
+			return nil, err
+		}
+		t.Certificates = []tls.Certificate{cert}
 	}
 	if len(c.Pins) > 0 {
 		pins := map[[sha256.Size]byte]bool{}
@@ -87,6 +98,25 @@ func NewTransport(c TLSConfig) (*http.Transport, error) {
 		IdleConnTimeout:        90 * time.Second,
 		DisableCompression:     true, // a bounded body is bounded as it is sent
 	}, nil
+}
+
+func (c TLSConfig) keyPair() (tls.Certificate, error) {
+	if c.CertFile == "" || c.KeyFile == "" {
+		return tls.Certificate{}, errors.New("cert_file and key_file belong together")
+	}
+	st, err := os.Stat(c.KeyFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read key_file: %w", err)
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return tls.Certificate{}, fmt.Errorf("read key_file: %s has mode %04o, others may use it; run chmod 0600 on it",
+			c.KeyFile, st.Mode().Perm())
+	}
+	cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("read cert_file %s and key_file %s: %w", c.CertFile, c.KeyFile, err)
+	}
+	return cert, nil
 }
 
 // clock is the time certificates are checked against: never before the build
