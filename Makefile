@@ -48,6 +48,7 @@ demo: tools-sim ## a kiosk, its platform and its cards, played step by step; end
 vet: ## go vet, plain and with the simulated reader
 	$(PURE) $(GO) vet ./...
 	$(PURE) $(GO) vet $(SIM) ./...
+	$(PURE) $(GO) vet -tags "sim rig" ./cmd/kioskd/rigtest
 
 $(LINT): .ci/go.mod .ci/go.sum
 	@mkdir -p $(@D)

@@ -72,6 +72,7 @@ type answer struct {
 type Screen struct {
 	mu        sync.Mutex
 	view      View
+	since     time.Time // of the picture
 	changed   chan struct{}
 	answers   chan answer
 	cancelled bool
@@ -86,6 +87,13 @@ func (s *Screen) View() View {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.view
+}
+
+// last is the present picture and when it came.
+func (s *Screen) last() (View, time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view, s.since
 }
 
 // Wait returns the first picture newer than serial, or ctx's error.
@@ -150,7 +158,7 @@ func (s *Screen) show(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v.Serial = s.view.Serial + 1
-	s.view = v
+	s.view, s.since = v, time.Now()
 	select {
 	case <-s.answers:
 	default:

@@ -154,8 +154,7 @@ func TestTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer tty.Close()
-		defer ctrl.Close()
+		t.Cleanup(func() { _, _ = tty.Close(), ctrl.Close() })
 		pairs[i] = [2]*os.File{ctrl, tty}
 	}
 	t.Run("echoes nothing and is restored", func(t *testing.T) { interruptPrompt(t, pairs[0][1]) })

@@ -114,6 +114,7 @@ func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
 			}
 		})
 	}
+	wg.Go(func() { supervise(ctx, a, log) })
 	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
 	return a.Run(ctx)
 }

@@ -5,9 +5,9 @@ package main
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -73,10 +73,7 @@ func listen(ctx context.Context, addr string, p *vcctest.Platform) (platform, er
 	}
 	mux := http.NewServeMux()
 	mux.Handle(simPrefix+"/", p)
-	mux.HandleFunc("GET /sim/books", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(p.Books())
-	})
+	control(mux, p)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = s.Serve(l) }()
 	context.AfterFunc(ctx, func() { _ = s.Close() })
@@ -85,7 +82,7 @@ func listen(ctx context.Context, addr string, p *vcctest.Platform) (platform, er
 
 func serveCommand() *cobra.Command {
 	var addr string
-	var worst bool
+	var worst, empty bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Serve the platform with one card and one paid order of each kind", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -94,23 +91,34 @@ func serveCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, purse := newPurse(1)
-			_, image := newImage(1)
-			for i, b := range []vcctest.CardBook{book(purse, vcctest.KindLoad), book(image, vcctest.KindImage)} {
-				err := errors.Join(p.AddCard(b), p.AddOrder(vcctest.OrderBook{
-					OrderNo: fmt.Sprintf("S%d", i+1), CardNo: b.CardNo, Amount: 5000, Volume: 1666, PayTime: time.Now(), Source: "wechat",
-				}))
-				if err != nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\n", pl.url, simPrefix, pl.url, simKey)
+			if !empty {
+				if err := stock(cmd.OutOrStdout(), p); err != nil {
 					return err
 				}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\ncards     %s purse, %s memory\n",
-				pl.url, simPrefix, pl.url, simKey, purse, image)
 			<-cmd.Context().Done()
 			return nil
 		},
 	}
 	c.Flags().StringVar(&addr, "addr", "127.0.0.1:8443", "loopback `address`")
+	c.Flags().BoolVar(&empty, "empty", false, "begin without cards and orders; POST /sim/cards and /sim/orders adds them")
 	c.Flags().BoolVar(&worst, "worst", false, "be the worst plausible platform")
 	return c
+}
+
+// stock puts one card and one paid order of each kind into the books.
+func stock(out io.Writer, p *vcctest.Platform) error {
+	_, purse := newPurse(1)
+	_, image := newImage(1)
+	for i, b := range []vcctest.CardBook{book(purse, vcctest.KindLoad), book(image, vcctest.KindImage)} {
+		err := errors.Join(p.AddCard(b), p.AddOrder(vcctest.OrderBook{
+			OrderNo: fmt.Sprintf("S%d", i+1), CardNo: b.CardNo, Amount: 5000, Volume: 1666, PayTime: time.Now(), Source: "wechat",
+		}))
+		if err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, "cards     %s purse, %s memory\n", purse, image)
+	return nil
 }
