@@ -40,6 +40,8 @@ type DeviceConfig struct {
 type APIConfig struct {
 	BaseURL        string              `toml:"base_url"`        // https; http only to a loopback address
 	CAFile         string              `toml:"ca_file"`         // only trusted roots, PEM; default: the system's
+	CertFile       string              `toml:"cert_file"`       // this kiosk's certificate, PEM, for a platform that asks for one
+	KeyFile        string              `toml:"key_file"`        // its key, PEM, mode 0600
 	Pins           []string            `toml:"pins"`            // base64 SHA-256 of SubjectPublicKeyInfo
 	TimeoutLive    Duration            `toml:"timeout_live"`    // default 15s
 	TimeoutBacklog Duration            `toml:"timeout_backlog"` // default 30s

@@ -123,7 +123,7 @@ func newClient(c Config, w *queue.Writer, keys *keystore.Store, log *slog.Logger
 		Seq: protocol.SeqConfig{
 			CodeWidth: c.Seq.CodeWidth, SerialWidth: c.Seq.SerialWidth, CodeMode: c.Seq.CodeMode, Partition: c.Seq.Partition,
 		},
-		TLS:         protocol.TLSConfig{CAFile: c.API.CAFile, Pins: c.API.Pins, BuildTime: buildTime()},
+		TLS:         protocol.TLSConfig{CAFile: c.API.CAFile, CertFile: c.API.CertFile, KeyFile: c.API.KeyFile, Pins: c.API.Pins, BuildTime: buildTime()},
 		TimeoutLive: time.Duration(c.API.TimeoutLive), TimeoutBacklog: time.Duration(c.API.TimeoutBacklog),
 	}, protocol.Deps{
 		Key: func() (protocol.BaseKey, error) {
