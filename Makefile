@@ -1,7 +1,7 @@
 # The two that matter first: `make demo`, `make test`. Both need only Go, git and make.
 #
 # Variables: OPEN=1 leaves the demo running, JSON=1 makes it print an object per step; BENCH, BENCHPKGS, FUZZTIME,
-# FUZZ (a pattern of names), RACEFLAGS and TESTFLAGS are handed on.
+# FUZZ (a pattern of names), RACEFLAGS, TESTFLAGS and RIGFLAGS are handed on; FULL=1 makes rig run its full numbers.
 
 GO       ?= go
 CC       := $(or $(shell $(GO) env CC),gcc)
@@ -19,9 +19,11 @@ FUZZTIME  ?= 10s
 FUZZ      ?= .
 RACEFLAGS ?=
 TESTFLAGS ?=
+RIGFLAGS  ?=
+FULL      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet lint fmt test test-all race model crashes bench fuzz demo tools-sim rig crash soak vm deb cross
+.PHONY: help deps build vet lint fmt test test-all race model crashes bench fuzz demo tools-sim rig rig-bin nspawn deb cross crash soak vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -111,13 +113,31 @@ fuzz: ## every Fuzz function for FUZZTIME (10s) beyond its corpus; FUZZ=Name for
 		$(PURE) $(GO) test $(SIM) $$dir -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -parallel 2; \
 	done
 
+# --- real parts (make deps installs what they need) ----------------------------------------------------------------
+
+RIG := bin/rig
+# kioskd as it is shipped, with PC/SC; the platform beside it.
+rig-bin:
+	@mkdir -p $(RIG)
+	@CGO_ENABLED=1 $(GO) build -tags pcsc -trimpath -o $(RIG)/ ./cmd/kioskd ./cmd/kioskctl
+	@$(PURE) $(GO) build $(SIM) -o $(RIG)/ ./cmd/vccsim
+
+rig: rig-bin ## real processes under kill -9, real pcscd, nginx, broken lines; FULL=1 for the full number
+	RIG_BIN=$(CURDIR)/$(RIG) FULL=$(filter-out 0,$(FULL)) $(GO) test -tags rig -count=1 -timeout 60m -v $(RIGFLAGS) ./cmd/kioskd/rigtest
+
+nspawn: ## the package in a booted system of its own: install, serve, kill, hang, upgrade, purge (root)
+	@deploy/nspawn
+
+deb: ## the Debian package for this machine's architecture, into dist/
+	@deploy/build-deb $$(dpkg --print-architecture) dist
+
+cross: ## the Debian packages for amd64, arm64 and armhf, into dist/
+	@for arch in amd64 arm64 armhf; do deploy/build-deb $$arch dist || exit 1; done
+
 # --- not there yet -------------------------------------------------------------------------------------------------
 
-rig: ## real processes and peers: not built yet
-crash: ## power cuts of real processes: not built yet
+crash: ## power cuts of real processes at every write: not built yet
 soak: ## days under load: not built yet
 vm: ## a whole kiosk in a virtual machine: not built yet
-deb: ## the Debian package: not built yet
-cross: ## arm64 and armhf with PC/SC: not built yet
-rig crash soak vm deb cross:
+crash soak vm:
 	@echo '$@: not built yet'; exit 1
