@@ -131,8 +131,9 @@ nspawn: ## the package in a booted system of its own: install, serve, kill, hang
 deb: ## the Debian package for this machine's architecture, into dist/
 	@deploy/build-deb $$(dpkg --print-architecture) dist
 
-cross: ## the Debian packages for amd64, arm64 and armhf, into dist/
+cross: ## the Debian packages for amd64, arm64 and armhf, into dist/, checked (built twice, lintian, no simulator inside)
 	@for arch in amd64 arm64 armhf; do deploy/build-deb $$arch dist || exit 1; done
+	@deploy/check-debs dist
 
 # --- not there yet -------------------------------------------------------------------------------------------------
 
