@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -232,5 +233,120 @@ func unplug(t *testing.T, b *bench) {
 		t.Fatalf("old session after replug: %X, %v; want ErrReaderGone", got, err)
 	}
 	_ = s.Close()
+	b.say(t, b.open(t), echo(4), echoed(echo(4)))
+}
+
+// during starts a command that is not answered, calls cut once the card has it, and returns what became of it.
+func during(t *testing.T, b *bench, c *echoCard, s cardreader.Session, cut func()) error {
+	t.Helper()
+	struck := c.Struck()
+	c.Arm(simcard.Fault{When: simcard.After, Kind: simcard.Mute})
+	result := make(chan error, 1)
+	go func() {
+		got, err := s.Transmit(b.ctx, keep(9))
+		if err == nil {
+			err = fmt.Errorf("answer %X and no error", got)
+		}
+		result <- err
+	}()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for c.Struck() == struck {
+		select {
+		case <-tick.C:
+		case <-b.ctx.Done():
+			t.Fatal("the command never reached the card")
+		}
+	}
+	cut()
+	return <-result
+}
+
+func unplugDuring(t *testing.T, b *bench) {
+	c := newEcho()
+	b.put(t, c)
+	s := b.open(t)
+	if err := during(t, b, c, s, b.Unplug); !errors.Is(err, cardreader.ErrReaderGone) {
+		t.Fatalf("command under way: %v, want ErrReaderGone", err)
+	}
+	if _, err := s.Transmit(b.ctx, echo(4)); !errors.Is(err, cardreader.ErrReaderGone) {
+		t.Fatalf("next command: %v, want ErrReaderGone", err)
+	}
+	_ = s.Close()
+	b.event(t, cardreader.ReaderGone)
+	b.Replug()
+	b.event(t, cardreader.ReaderBack)
+	b.event(t, cardreader.CardIn)
+	b.say(t, b.open(t), kept(), []byte{9, 0x90, 0x00})
+}
+
+// back waits for the service to be seen up, and then for what is in the reader: a service that has just started may not
+// have found reader or card yet.
+func (b *bench) back(t *testing.T, want cardreader.EventKind) {
+	t.Helper()
+	b.event(t, cardreader.ServiceUp)
+	for range 4 {
+		ev, err := b.Reader.Next(b.ctx)
+		if err != nil {
+			t.Fatalf("waiting for %v: %v", want, err)
+		}
+		if ev.Kind == want {
+			return
+		}
+	}
+	t.Fatalf("service up and no event %v", want)
+}
+
+func serviceDies(t *testing.T, b *bench) {
+	c := newEcho()
+	b.put(t, c)
+	s := b.open(t)
+	b.say(t, s, keep(3), []byte{0x90, 0x00})
+	b.Kill()
+	b.event(t, cardreader.ServiceDown)
+	for range 2 {
+		if got, err := s.Transmit(b.ctx, echo(4)); !errors.Is(err, cardreader.ErrServiceDown) {
+			t.Fatalf("transmit without the service: %X, %v; want ErrServiceDown", got, err)
+		}
+	}
+	if _, err := b.Reader.Open(b.ctx); !errors.Is(err, cardreader.ErrServiceDown) {
+		t.Fatalf("open without the service: %v, want ErrServiceDown", err)
+	}
+	b.Restart()
+	b.back(t, cardreader.CardIn)
+	if got, err := s.Transmit(b.ctx, echo(4)); !errors.Is(err, cardreader.ErrServiceDown) {
+		t.Fatalf("old session with the new service: %X, %v; want ErrServiceDown", got, err)
+	}
+	_ = s.Close()
+	b.say(t, b.open(t), kept(), []byte{3, 0x90, 0x00})
+}
+
+func serviceDiesDuring(t *testing.T, b *bench) {
+	c := newEcho()
+	b.put(t, c)
+	s := b.open(t)
+	if err := during(t, b, c, s, b.Kill); !errors.Is(err, cardreader.ErrServiceDown) {
+		t.Fatalf("command under way: %v, want ErrServiceDown", err)
+	}
+	_ = s.Close()
+	b.event(t, cardreader.ServiceDown)
+	b.Restart()
+	b.back(t, cardreader.CardIn)
+	b.say(t, b.open(t), kept(), []byte{9, 0x90, 0x00})
+	if n := c.Executed(); n != 2 {
+		t.Fatalf("card executed %d commands, want 2: a driver never sends twice", n)
+	}
+}
+
+func serviceDiesIdle(t *testing.T, b *bench) {
+	b.event(t, cardreader.CardOut)
+	for range 2 {
+		b.Kill()
+		b.event(t, cardreader.ServiceDown)
+		b.Restart()
+		b.back(t, cardreader.CardOut)
+	}
+	c := newEcho()
+	b.put(t, c)
 	b.say(t, b.open(t), echo(4), echoed(echo(4)))
 }

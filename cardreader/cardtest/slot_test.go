@@ -12,6 +12,7 @@ func TestSlotPassesTheSuite(t *testing.T) {
 		s := simcard.NewSlot("slot")
 		return cardtest.Rig{
 			Reader: s, Insert: s.Insert, Remove: s.Remove, Swap: s.Swap, Unplug: s.Gone, Replug: s.Back,
+			Kill: s.Down, Restart: s.Up,
 		}
 	})
 }

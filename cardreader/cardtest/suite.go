@@ -16,7 +16,8 @@ import (
 // suite says so.
 type Rig struct {
 	Reader cardreader.Reader
-	// Insert puts the card in; when it returns the event may still be on its way.
+	// Insert puts the card in; when it returns the event may still be on its way. Where the reader polls, Insert first waits
+	// until the poll has seen that the last card is out, as a person's hand would.
 	Insert func(simcard.Card)
 	// Remove takes the card out; without a card it does nothing.
 	Remove func()
@@ -24,6 +25,9 @@ type Rig struct {
 	Swap func(simcard.Card)
 	// Unplug and Replug are the reader's cable.
 	Unplug, Replug func()
+	// Kill ends the service under the driver at once, Restart starts it again. A card stays in the reader meanwhile, without
+	// power.
+	Kill, Restart func()
 }
 
 // patience bounds every wait for something that must come. It is no measure:
@@ -62,6 +66,10 @@ func Run(t *testing.T, mk func(t *testing.T) Rig) {
 		{"events come while a session is open", eventsInSession, nil},
 		{"a fast swap is invisible", swap, func(r Rig) bool { return r.Swap != nil }},
 		{"unplug and replug", unplug, func(r Rig) bool { return r.Unplug != nil }},
+		{"unplug during a command", unplugDuring, func(r Rig) bool { return r.Unplug != nil }},
+		{"the service dies and comes back", serviceDies, func(r Rig) bool { return r.Kill != nil }},
+		{"the service dies during a command", serviceDiesDuring, func(r Rig) bool { return r.Kill != nil }},
+		{"the service dies with an empty reader", serviceDiesIdle, func(r Rig) bool { return r.Kill != nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := mk(t)
