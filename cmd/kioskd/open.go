@@ -20,6 +20,7 @@ import (
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
 	"vcckiosk/cardreader/epurse"
+	"vcckiosk/cardreader/pcsc"
 	"vcckiosk/cardreader/vpcd"
 	"vcckiosk/keystore"
 	"vcckiosk/keystore/fileslot"
@@ -96,7 +97,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	if err != nil {
 		return o, err
 	}
-	reader, closer, err := newReader(c.Reader)
+	reader, closer, err := newReader(c.Reader, log)
 	if err != nil {
 		return o, err
 	}
@@ -191,13 +192,17 @@ func readPIN(path string) ([]byte, error) {
 	return pin, nil
 }
 
-func newReader(c ReaderConfig) (cardreader.Reader, interface{ Close() error }, error) {
-	if c.Driver != "sim" {
-		return nil, nil, errors.New("reader.driver: this program is built without PC/SC")
+func newReader(c ReaderConfig, log *slog.Logger) (cardreader.Reader, interface{ Close() error }, error) {
+	if c.Driver == "sim" {
+		r, err := vpcd.Listen(c.Name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("reader: %w", err)
+		}
+		return r, r, nil
 	}
-	r, err := vpcd.Listen(c.Name)
+	r, err := pcsc.New(pcsc.Config{Name: c.Name, Log: log})
 	if err != nil {
-		return nil, nil, fmt.Errorf("reader: %w", err)
+		return nil, nil, fmt.Errorf("reader.driver: %w", err)
 	}
 	return r, r, nil
 }

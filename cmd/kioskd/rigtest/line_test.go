@@ -22,6 +22,7 @@ type quality struct {
 var (
 	lan  = quality{}
 	lte  = quality{delay: 25 * time.Millisecond}
+	far  = quality{delay: 300 * time.Millisecond}
 	gprs = quality{delay: 300 * time.Millisecond, rate: 5000}
 )
 
