@@ -32,6 +32,12 @@ func TestInstalled(t *testing.T) {
 	dir := t.TempDir()
 	r := &rig{dir: dir, platform: newPlatform(t, dir)}
 
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(quietly("journalctl", "-u", "kioskd", "-n", "80", "--no-pager"))
+			t.Log(quietly("systemctl", "status", "kioskd", "pcscd", "--no-pager"))
+		}
+	})
 	system(t, "dpkg", "-i", first)
 	if out := quietly("systemctl", "is-enabled", "kioskd"); out != "enabled" {
 		t.Errorf("after installation the unit is %q", out)
@@ -65,12 +71,6 @@ gas = [%d, %d]
 		operator: localapi.Dial("/run/kioskd/operator.sock"), tech: localapi.Dial("/run/kioskd/technician.sock"),
 	}
 	r.kiosks = []*kiosk{k}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(quietly("journalctl", "-u", "kioskd", "-n", "80", "--no-pager"))
-			t.Log(quietly("systemctl", "status", "kioskd", "pcscd", "--no-pager"))
-		}
-	})
 	await(t, "status", func() error { _, err := k.status(t.Context()); return err })
 	if text := property("StatusText"); text == "" {
 		t.Error("the service tells systemd no status")
