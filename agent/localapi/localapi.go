@@ -6,21 +6,12 @@ package localapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/user"
-	"path/filepath"
 	"strconv"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"vcckiosk/agent"
+	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
 	"vcckiosk/protocol"
@@ -37,19 +28,37 @@ const (
 	Technician
 )
 
-const maxBody = 4 << 10
+// Status is what GET /v1/status answers.
+type Status struct {
+	agent.Status
+	// Fault tells why the kiosk could not open its files and what to do.
+	Fault string `json:"fault,omitempty"`
+}
+
+// Detail is what GET /v1/journal/{termTransNo} answers: a top-up as it stands
+// and every stored version of it, oldest first.
+type Detail struct {
+	Record   topup.Record    `json:"record"`
+	Versions []journal.Entry `json:"versions"`
+}
 
 // Handler serves the API of one socket.
 func Handler(a *agent.Agent, role Role) http.Handler {
 	mux := http.NewServeMux()
-	get := func(path string, f func(*http.Request) (any, error)) { mux.HandleFunc("GET "+path, answer(f)) }
-	post := func(path string, f func(*http.Request) (any, error)) { mux.HandleFunc("POST "+path, answer(f)) }
-	get("/v1/status", func(*http.Request) (any, error) { return a.Status(), nil })
-	get("/v1/session", func(*http.Request) (any, error) { return a.Screen.View(), nil })
-	get("/v1/card", func(*http.Request) (any, error) { return a.Status().Reader, nil })
-	get("/v1/queue", func(*http.Request) (any, error) { return a.Queue(), nil })
-	get("/v1/queue/{n}", func(r *http.Request) (any, error) {
-		n, err := number(r)
+	get := func(path string, f func(*call) (any, error)) { mux.HandleFunc("GET "+path, answer(f)) }
+	post := func(path string, f func(*call) (any, error)) { mux.HandleFunc("POST "+path, answer(f)) }
+	tech := func(path string, f func(*call) (any, error)) {
+		if role != Technician {
+			f = func(*call) (any, error) { return nil, errRole }
+		}
+		post(path, f)
+	}
+	get("/v1/status", func(*call) (any, error) { return Status{Status: a.Status()}, nil })
+	get("/v1/session", func(*call) (any, error) { return a.Screen.View(), nil })
+	get("/v1/card", func(*call) (any, error) { return a.Status().Reader, nil })
+	get("/v1/queue", func(*call) (any, error) { return list(a.Queue()), nil })
+	get("/v1/queue/{n}", func(c *call) (any, error) {
+		n, err := c.number()
 		if err != nil {
 			return nil, err
 		}
@@ -60,228 +69,164 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		}
 		return nil, queue.ErrNoItem
 	})
-	get("/v1/journal", func(r *http.Request) (any, error) { return a.Records(100), nil })
-	get("/v1/journal/{no}", func(r *http.Request) (any, error) {
-		rec, versions, err := a.Record(topup.TransNo(r.PathValue("no")))
+	get("/v1/journal", func(*call) (any, error) {
+		rs := list(a.Records(100))
+		for i := range rs {
+			rs[i] = masked(rs[i])
+		}
+		return rs, nil
+	})
+	get("/v1/journal/{no}", func(c *call) (any, error) {
+		rec, versions, err := a.Record(topup.TransNo(c.PathValue("no")))
 		if err != nil {
 			return nil, err
 		}
-		return map[string]any{"record": rec, "versions": versions}, nil
+		for i := range versions {
+			versions[i].Record = masked(versions[i].Record)
+		}
+		return Detail{masked(rec), list(versions)}, nil
 	})
-	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { events(a, w, r) })
-	post("/v1/session/choose", func(r *http.Request) (any, error) {
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		events(w, r, a.Screen.View, a.Screen.Wait)
+	})
+	post("/v1/session/choose", func(c *call) (any, error) {
 		var in struct {
 			OrderNo string `json:"orderNo"`
 		}
-		if err := read(r, &in); err != nil {
+		if err := c.json(&in); err != nil {
 			return nil, err
 		}
-		return ok, a.Screen.Choose(in.OrderNo)
+		return done, a.Screen.Choose(in.OrderNo)
 	})
-	post("/v1/session/confirm", func(*http.Request) (any, error) { return ok, a.Screen.Confirm() })
-	post("/v1/session/cancel", func(*http.Request) (any, error) { return ok, a.Screen.Cancel() })
-	if role == Technician {
-		post("/v1/queue/{n}/requeue", func(r *http.Request) (any, error) {
-			n, err := number(r)
-			if err != nil {
-				return nil, err
-			}
-			return ok, a.Requeue(r.Context(), n, peer(r))
-		})
-		post("/v1/provision", func(r *http.Request) (any, error) { return provision(a, r) })
-	}
-	return mux
+	post("/v1/session/confirm", func(*call) (any, error) { return done, a.Screen.Confirm() })
+	post("/v1/session/cancel", func(*call) (any, error) { return done, a.Screen.Cancel() })
+	tech("/v1/queue/{n}/requeue", func(c *call) (any, error) {
+		n, err := c.number()
+		if err != nil {
+			return nil, err
+		}
+		return done, a.Requeue(c.Context(), n, c.peer())
+	})
+	// One offer at a time: a technician is told what became of the key given
+	// here, not of one that somebody else has put in its place meanwhile.
+	turn := make(chan struct{}, 1)
+	tech("/v1/provision", func(c *call) (any, error) {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+			return provision(a, c)
+		case <-c.Context().Done():
+			return nil, c.Context().Err()
+		}
+	})
+	return problems(mux)
 }
 
-var ok = map[string]bool{"ok": true}
+// Faulty serves the API of a kiosk that could not open its files: it tells
+// its state and its fault, shows the customer that it is out of service, and
+// refuses the rest with 503.
+func Faulty(st Status) http.Handler {
+	view := agent.View{Serial: 1, Stage: agent.StageOut, Note: st.Note}
+	mux := http.NewServeMux()
+	for path, v := range map[string]any{"/v1/status": st, "/v1/session": view, "/v1/card": st.Reader} {
+		mux.HandleFunc("GET "+path, answer(func(*call) (any, error) { return v, nil }))
+	}
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		events(w, r, func() agent.View { return view }, func(ctx context.Context, serial uint64) (agent.View, error) {
+			if serial < view.Serial {
+				return view, nil
+			}
+			<-ctx.Done()
+			return agent.View{}, ctx.Err()
+		})
+	})
+	mux.HandleFunc("/v1/", answer(func(*call) (any, error) { return nil, faulty(st.Fault) }))
+	return problems(mux)
+}
+
+var done = map[string]bool{"ok": true}
+
+// list makes an empty list of none: a reader of JSON wants [] there.
+func list[T any](in []T) []T {
+	if in == nil {
+		return []T{}
+	}
+	return in
+}
+
+// masked is a record without the code that lets a card be loaded.
+func masked(r topup.Record) topup.Record {
+	if r.Load != nil && r.Load.MAC2 != "" {
+		l := *r.Load
+		l.MAC2 = "[redacted]"
+		r.Load = &l
+	}
+	return r
+}
+
+func provision(a *agent.Agent, c *call) (any, error) {
+	var in struct {
+		Key secretText `json:"key"`
+		KCV string     `json:"kcv"`
+	}
+	defer func() { in.Key.wipe() }()
+	if err := c.json(&in); err != nil {
+		return nil, err
+	}
+	return a.Rotator.Offer(c.Context(), in.Key, in.KCV, "technician "+c.peer())
+}
 
 // badRequest is the caller's mistake.
 type badRequest string
 
 func (e badRequest) Error() string { return string(e) }
 
-func number(r *http.Request) (uint64, error) {
-	n, err := strconv.ParseUint(r.PathValue("n"), 10, 64)
+// faulty: the kiosk's files could not be opened.
+type faulty string
+
+func (e faulty) Error() string { return "out of service: " + string(e) }
+
+var (
+	errRole    = errors.New("only on the technician's socket")
+	errTooLong = errors.New("body is too long")
+	errTooSlow = errors.New("body did not come in time")
+	errNoPath  = errors.New("no such path")
+	errMethod  = errors.New("not with this method")
+)
+
+func (c *call) number() (uint64, error) {
+	n, err := strconv.ParseUint(c.PathValue("n"), 10, 64)
 	if err != nil {
 		return 0, badRequest("not a number")
 	}
 	return n, nil
 }
 
-func read(r *http.Request, into any) error {
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	defer clear(b)
-	if err != nil || len(b) > maxBody {
-		return badRequest("body is missing or too long")
-	}
-	if err := json.Unmarshal(b, into); err != nil {
-		return badRequest("body is not the JSON expected here") // the decoder's text could quote a key
-	}
-	return nil
-}
-
-// secretText keeps a key out of a Go string: it cannot be cleared.
-type secretText []byte
-
-func (s *secretText) UnmarshalJSON(b []byte) error {
-	if len(b) < 2 || b[0] != '"' || b[len(b)-1] != '"' {
-		return errors.New("not a string")
-	}
-	*s = append((*s)[:0], b[1:len(b)-1]...) // letters and digits need no unescaping
-	return nil
-}
-
-func provision(a *agent.Agent, r *http.Request) (any, error) {
-	var in struct {
-		Key secretText `json:"key"`
-		KCV string     `json:"kcv"`
-	}
-	if err := read(r, &in); err != nil {
-		return nil, err
-	}
-	defer clear(in.Key)
-	return a.Rotator.Offer(r.Context(), in.Key, in.KCV, "technician "+peer(r))
-}
-
-// problem is an error of RFC 9457.
-type problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-}
-
-func answer(f func(*http.Request) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := f(r)
-		status, kind := http.StatusOK, "application/json"
-		if err != nil {
-			status, kind = statusOf(err), "application/problem+json"
-			v = problem{"about:blank", http.StatusText(status), status, err.Error()}
-		}
-		w.Header().Set("Content-Type", kind)
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(v)
-	}
-}
-
 func statusOf(err error) int {
 	if _, is := errors.AsType[badRequest](err); is {
 		return http.StatusBadRequest
 	}
+	if _, is := errors.AsType[faulty](err); is {
+		return http.StatusServiceUnavailable
+	}
 	switch {
-	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord):
+	case errors.Is(err, errTooLong):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errTooSlow):
+		return http.StatusRequestTimeout
+	case errors.Is(err, errMethod):
+		return http.StatusMethodNotAllowed
+	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, errNoPath):
 		return http.StatusNotFound
 	case errors.Is(err, agent.ErrNotNow):
 		return http.StatusConflict
 	case errors.Is(err, keystore.ErrBadKey), errors.Is(err, agent.ErrKCV):
 		return http.StatusUnprocessableEntity
-	case errors.Is(err, protocol.ErrKeyRefused):
+	case errors.Is(err, protocol.ErrKeyRefused), errors.Is(err, errRole):
 		return http.StatusForbidden
 	case errors.Is(err, agent.ErrNoKeystore):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError
 	}
-}
-
-// events streams the screen as server-sent events, from Last-Event-ID on.
-func events(a *agent.Agent, w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "text/event-stream")
-	serial, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64)
-	if serial > a.Screen.View().Serial {
-		serial = 0 // of an earlier run
-	}
-	out := http.NewResponseController(w)
-	for {
-		v, err := a.Screen.Wait(r.Context(), serial)
-		if err != nil {
-			return
-		}
-		serial = v.Serial
-		b, err := json.Marshal(v)
-		if err != nil {
-			return
-		}
-		if _, err := fmt.Fprintf(w, "id: %d\nevent: screen\ndata: %s\n\n", v.Serial, b); err != nil || out.Flush() != nil {
-			return
-		}
-	}
-}
-
-type peerKey struct{}
-
-// peer names who is at the other end of the socket.
-func peer(r *http.Request) string {
-	p, _ := r.Context().Value(peerKey{}).(string)
-	if p == "" {
-		return "unknown"
-	}
-	return p
-}
-
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	uc, is := c.(*net.UnixConn)
-	if !is {
-		return ctx
-	}
-	raw, err := uc.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	name := ""
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			name = "uid " + strconv.Itoa(int(cred.Uid))
-		}
-	})
-	return context.WithValue(ctx, peerKey{}, name)
-}
-
-// Listen makes a socket for a group: mode 0660. An empty group, or one that
-// does not exist here, leaves the socket to the process's own user (0600).
-func Listen(path, group string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	old := unix.Umask(0o177) // nobody connects before the mode is right
-	l, err := net.Listen("unix", path)
-	unix.Umask(old)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if g, err := user.LookupGroup(group); group != "" && err == nil {
-		gid, _ := strconv.Atoi(g.Gid)
-		if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, 0o660)); err != nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), l.Close())
-		}
-	}
-	return l, nil
-}
-
-// Serve serves h on l until ctx ends.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{
-		Handler: h, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 8 << 10,
-		ConnContext: withPeer, BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- s.Serve(l) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve local API: %w", err)
-	case <-ctx.Done():
-	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	err := s.Shutdown(stop)
-	<-failed
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = s.Close()
-	}
-	return err
 }

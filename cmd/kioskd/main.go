@@ -103,7 +103,7 @@ func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
 		name, group string
 		role        localapi.Role
 	}{{"operator.sock", "kiosk-operator", localapi.Operator}, {"technician.sock", "kiosk-tech", localapi.Technician}} {
-		l, err := localapi.Listen(filepath.Join(c.Local.Dir, s.name), s.group)
+		l, err := localapi.Listen(ctx, filepath.Join(c.Local.Dir, s.name), s.group)
 		if err != nil {
 			return err
 		}
