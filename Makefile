@@ -75,16 +75,25 @@ test: ## all that needs only Go: no root, no C compiler, no network
 	@echo '  fuzzing beyond the stored corpus     make fuzz'
 	@echo '  other shapes, shuffled, uncached     make test-all'
 	@echo '  what a top-up costs                  make bench'
-	@echo '  real processes under kill -9, real pcscd, swtpm, sshd, systemd, a VM: not built yet'
+	@echo '  real pcscd, processes under kill -9  make rig       (installs what it needs)'
+	@echo '  the package under systemd            make nspawn    (root)'
+	@echo '  swtpm, sshd, a VM: not built yet'
 
-# With CI=true a missing peer will fail here, once there are tests that need one.
-test-all: ## every shape, uncached and shuffled; peers (pcscd, swtpm, sshd, nspawn) are not built yet
+test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the rig, the package in a system of its own
 	$(PURE) $(GO) test $(SIM) -count=1 -shuffle=on $(TESTFLAGS) ./...
 	$(PURE) $(GO) build ./...
 	$(PURE) GOARCH=arm64 $(GO) build ./...
 	$(PURE) GOARCH=arm GOARM=7 $(GO) build ./...
+	@bash .ci/peers
+	CGO_ENABLED=1 $(GO) test -tags pcsc -count=1 ./cardreader/pcsc/...
+	@$(MAKE) --no-print-directory rig FULL=0 RIGFLAGS="-run 'TestRig|TestRestart|TestLogs'"
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory nspawn; elif [ "$$CI" = true ]; then echo 'nspawn: needs root, and CI=true'; exit 1; \
+	else echo 'nspawn: NOT RUN, needs root: sudo make nspawn'; fi
 	@echo
-	@echo 'Not run by this, because not built yet: rig (processes under kill -9), real pcscd, swtpm, sshd, nspawn'
+	@echo 'Not run by this:'
+	@echo '  the rig with its full numbers        make rig FULL=1'
+	@echo '  packages of three architectures      make cross     (installs cross compilers)'
+	@echo '  swtpm, sshd, a VM: not built yet'
 
 race: ## the tests under the race detector
 	@if command -v $(firstword $(CC)) >/dev/null 2>&1; then \
@@ -122,16 +131,21 @@ rig-bin:
 	@CGO_ENABLED=1 $(GO) build -tags pcsc -trimpath -o $(RIG)/ ./cmd/kioskd ./cmd/kioskctl
 	@$(PURE) $(GO) build $(SIM) -o $(RIG)/ ./cmd/vccsim
 
-rig: rig-bin ## real processes under kill -9, real pcscd, nginx, broken lines; FULL=1 for the full number
+rig: ## real processes under kill -9, real pcscd, nginx, broken lines; FULL=1 for the full number
+	@bash .ci/peers
+	@$(MAKE) --no-print-directory rig-bin
 	RIG_BIN=$(CURDIR)/$(RIG) FULL=$(filter-out 0,$(FULL)) $(GO) test -tags rig -count=1 -timeout 60m -v $(RIGFLAGS) ./cmd/kioskd/rigtest
 
 nspawn: ## the package in a booted system of its own: install, serve, kill, hang, upgrade, purge (root)
+	@bash .ci/peers
 	@deploy/nspawn
 
 deb: ## the Debian package for this machine's architecture, into dist/
+	@bash .ci/peers
 	@deploy/build-deb $$(dpkg --print-architecture) dist
 
 cross: ## the Debian packages for amd64, arm64 and armhf, into dist/, checked (built twice, lintian, no simulator inside)
+	@bash .ci/peers cross
 	@for arch in amd64 arm64 armhf; do deploy/build-deb $$arch dist || exit 1; done
 	@deploy/check-debs dist
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,8 +119,8 @@ gas = [%d, %d]
 	fmt.Printf("killed %d times, NRestarts=%s\n", kills, property("NRestarts"))
 
 	before := property("NRestarts")
-	pid := property("MainPID")
-	system(t, "kill", "-STOP", pid)
+	pid, err := strconv.Atoi(property("MainPID"))
+	must(t, err, syscall.Kill(pid, syscall.SIGSTOP))
 	from := time.Now()
 	await(t, "watchdog", func() error {
 		if property("NRestarts") == before {
@@ -163,6 +164,8 @@ gas = [%d, %d]
 		}
 		return err
 	})
+	system(t, "systemctl", "restart", "kioskd") // an orderly end writes the last acknowledgements
+	k.serving(t)
 	lost, double, stuck := r.verdict(t, cards)
 	fmt.Printf("installed system: kills=%d hangs=1 upgrades=1 lost=%d double=%d stuck=%d\n", kills, len(lost), len(double), len(stuck))
 	for _, s := range [][]string{lost, double, stuck} {
