@@ -30,6 +30,42 @@ func (b Books) String() string {
 	return fmt.Sprintf("lost=%v double=%v stuck=%v conflict=%v manual=%v away=%v", b.Lost, b.Double, b.Stuck, b.Conflict, b.Manual, b.Away)
 }
 
+// Counted is what happened in a world: a judge that never sees anything happen
+// proves nothing.
+type Counted struct {
+	Loads    int // orders that got onto their cards
+	Cuts     int // power cuts
+	Tears    int // faults of cards that struck
+	Refusals int // calls that the platform answered with a result code
+	Breaches int // clauses that the platform broke, each time
+}
+
+// Counted counts.
+func (w *World) Counted() (c Counted) {
+	for _, o := range w.Platform.Orders() {
+		loads, _ := w.loaded(w.cards[o.CardNo], o)
+		c.Loads += loads
+	}
+	for _, x := range w.Platform.Conflicts() {
+		if x.Clause > 0 {
+			c.Breaches++
+		}
+	}
+	for _, x := range w.cards {
+		if x.Purse != nil {
+			c.Tears += x.Purse.Struck()
+		} else {
+			c.Tears += x.Image.Struck()
+		}
+	}
+	for _, k := range []*Kiosk{w.A, w.B} {
+		k.p.mu.Lock()
+		c.Cuts, c.Refusals = c.Cuts+k.p.cuts, c.Refusals+k.p.refusals
+		k.p.mu.Unlock()
+	}
+	return c
+}
+
 // Aftermath ends all faults, brings every card in shown back to kiosk A until
 // nothing is left to collect, and lets a day pass.
 func (w *World) Aftermath(shown ...*Card) {
@@ -38,7 +74,7 @@ func (w *World) Aftermath(shown ...*Card) {
 	w.Platform.ReleaseLate()
 	for _, k := range []*Kiosk{w.A, w.B} {
 		k.p.mu.Lock()
-		k.p.cutAt = 0
+		k.p.next, k.p.later = cut{}, nil
 		k.p.mu.Unlock()
 		k.offline.Store(false)
 		if k.done == nil {
@@ -79,10 +115,10 @@ func (w *World) Aftermath(shown ...*Card) {
 // that are neither closed nor parked.
 func (w *World) Judge() Books {
 	b := Books{Clauses: map[int]int{}}
-	broken := map[string]vcctest.Conflict{}
+	broken := map[string][]vcctest.Conflict{}
 	for _, c := range w.Platform.Conflicts() {
-		if _, known := broken[c.OrderNo]; !known {
-			broken[c.OrderNo] = c
+		if c.Clause > 0 { // 0: two words against each other, nobody's breach yet
+			broken[c.OrderNo] = append(broken[c.OrderNo], c)
 		}
 	}
 	for _, o := range w.Platform.Orders() {
@@ -104,8 +140,8 @@ func (w *World) Judge() Books {
 		case loads == 0 && c.Shown:
 			stuck = fmt.Sprintf("%s: neither loaded nor settled, platform says %s", o.OrderNo, o.State)
 		}
-		if k, ok := broken[o.OrderNo]; ok && (lost != "" || double != "" || stuck != "" || w.parked(o.OrderNo)) {
-			b.Conflict = append(b.Conflict, fmt.Sprintf("%s: clause %d: %s", o.OrderNo, k.Clause, k.What))
+		if k, ok := w.excused(o, broken[o.OrderNo], lost+stuck, double); ok {
+			b.Conflict = append(b.Conflict, fmt.Sprintf("%s: clause %d: %s: %s", o.OrderNo, k.Clause, k.What, lost+double+stuck))
 			b.Clauses[k.Clause]++
 			continue
 		}
@@ -159,15 +195,28 @@ func (w *World) manual(orderNo string) bool {
 	return false
 }
 
-func (w *World) parked(orderNo string) bool {
+// excused tells by which broken clause the platform did what is wrong with an
+// order. Gas given twice needs two kiosks that were both authorised because the
+// order did not stay with its holder: what one kiosk does twice is its own
+// fault. Everything else must be on record at a kiosk, parked, so that a person
+// has been told.
+func (w *World) excused(o vcctest.OrderView, broken []vcctest.Conflict, wrong, double string) (vcctest.Conflict, bool) {
+	if double != "" {
+		i := slices.IndexFunc(broken, func(c vcctest.Conflict) bool { return c.Clause != 1 && c.Clause != 5 })
+		two := slices.ContainsFunc(o.Issued, func(i vcctest.Issue) bool { return i.TerminalNo != o.Issued[0].TerminalNo })
+		if i < 0 || !two {
+			return vcctest.Conflict{}, false
+		}
+		return broken[i], true
+	}
 	for _, k := range []*Kiosk{w.A, w.B} {
 		for _, r := range k.records() {
-			if r.OrderNo == orderNo && r.Conflict != nil {
-				return true
+			if r.OrderNo == o.OrderNo && r.Parked != "" && (wrong != "" || r.Conflict != nil) && len(broken) > 0 {
+				return broken[0], true
 			}
 		}
 	}
-	return false
+	return vcctest.Conflict{}, false
 }
 
 // loaded counts how often an order got onto its card, by the card's own

@@ -1,7 +1,9 @@
 package simtest
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 
@@ -26,18 +28,27 @@ func (s side) String() string {
 	return "after"
 }
 
+// cut is where the power goes out: before or after the n-th effect, never when n
+// is 0.
+type cut struct {
+	n  int
+	at side
+}
+
 // power is one kiosk's supply. It numbers the effects of the kiosk on the
 // world (commit, APDU, HTTP request) in order, and can go out before or after
 // one of them. From then on every effect fails without acting.
 type power struct {
-	mu     sync.Mutex
-	n      int // effects so far, over all boots
-	cutAt  int // 0: never
-	side   side
-	off    bool
-	kinds  []string // of the effects, for the report
-	onCut  func()
-	killed bool // a cut has happened
+	mu    sync.Mutex
+	n     int // effects so far, over all boots
+	next  cut
+	later []cut // counted from the cut before
+	off   bool
+	kinds []string // of the effects, for the report
+	onCut func()
+	cuts  int // that have happened
+
+	refusals int // answers of the platform with a result code
 }
 
 func (p *power) begin(kind string) (id int, err error) {
@@ -48,7 +59,7 @@ func (p *power) begin(kind string) (id int, err error) {
 	}
 	p.n++
 	p.kinds = append(p.kinds, kind)
-	if p.n == p.cutAt && p.side == before {
+	if p.n == p.next.n && p.next.at == before {
 		p.cut()
 		return p.n, errOff
 	}
@@ -58,7 +69,7 @@ func (p *power) begin(kind string) (id int, err error) {
 func (p *power) end(id int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.off && id == p.cutAt && p.side == after {
+	if !p.off && id == p.next.n && p.next.at == after {
 		p.cut()
 	}
 	if p.off {
@@ -69,7 +80,12 @@ func (p *power) end(id int) error {
 
 // cut needs p.mu.
 func (p *power) cut() {
-	p.off, p.killed = true, true
+	p.off, p.next = true, cut{}
+	p.cuts++
+	if len(p.later) > 0 {
+		p.next = cut{p.n + p.later[0].n, p.later[0].at}
+		p.later = p.later[1:]
+	}
 	if p.onCut != nil {
 		p.onCut()
 	}
@@ -116,6 +132,9 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("network is unreachable")
 	}
 	resp, err := n.next.RoundTrip(r)
+	if err == nil {
+		n.note(resp)
+	}
 	if off := n.p.end(id); off != nil {
 		if err == nil {
 			_ = resp.Body.Close()
@@ -123,4 +142,16 @@ func (n *network) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, off
 	}
 	return resp, err
+}
+
+// note counts the platform's refusals. The answer is in memory and comes whole.
+func (n *network) note(resp *http.Response) {
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if err == nil && bytes.Contains(body, []byte(`"resultCode":`)) {
+		n.p.mu.Lock()
+		n.p.refusals++
+		n.p.mu.Unlock()
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -32,6 +31,16 @@ func randomOptions(r *rand.Rand) vcctest.Options {
 		o.Lapses = vcctest.Lapses{ListLoaded: true, ShortPage: true}
 	case 3:
 		o.Lapses = vcctest.Lapses{Evictions: true}
+	case 4, 5: // in trouble now and then
+		one := r.IntN(5)
+		o.Hook = func(c vcctest.Call) vcctest.Action {
+			if c.N%5 == one && c.Code >= "3010" && c.Code != "6004" {
+				return vcctest.Action{Code: "50000"}
+			}
+			return vcctest.Action{}
+		}
+	case 6, 7:
+		o.Good = false // everything at once
 	}
 	return o
 }
@@ -56,11 +65,12 @@ func randomFault(r *rand.Rand, c *Card, others []*Card) simcard.Fault {
 }
 
 // randomWorld plays one seed.
-func randomWorld(t *testing.T, seed uint64, log io.Writer) (b Books) {
+func randomWorld(t *testing.T, seed uint64, log io.Writer) (p played, o vcctest.Options) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		w := NewWorld(t, randomOptions(r), log)
+		o = randomOptions(r)
+		w := NewWorld(t, o, log)
 		defer w.Close()
 		cards := []*Card{w.AddPurse(1), w.AddPurse(2), w.AddImage(1, simcard.Strict)}
 		for i, c := range cards {
@@ -69,18 +79,21 @@ func randomWorld(t *testing.T, seed uint64, log io.Writer) (b Books) {
 			}
 		}
 		for _, k := range []*Kiosk{w.A, w.B} {
-			if r.IntN(2) == 0 {
-				k.p.cutAt, k.p.side = 1+r.IntN(80), side(r.IntN(2))
+			for range r.IntN(4) {
+				k.p.later = append(k.p.later, cut{1 + r.IntN(40), side(r.IntN(2))})
+			}
+			if len(k.p.later) > 0 {
+				k.p.next, k.p.later = k.p.later[0], k.p.later[1:]
 			}
 			k.On()
 		}
-		for range 3 + r.IntN(8) {
+		for n := range 3 + r.IntN(10) {
 			k := w.A
 			if r.IntN(3) == 0 {
 				k = w.B
 			}
 			c := cards[r.IntN(len(cards))]
-			switch r.IntN(10) {
+			switch r.IntN(12) {
 			case 0:
 				k.offline.Store(!k.offline.Load())
 			case 1:
@@ -92,6 +105,8 @@ func randomWorld(t *testing.T, seed uint64, log io.Writer) (b Books) {
 				if c.Meter != nil {
 					c.Meter.Insert(c.Image)
 				}
+			case 4:
+				w.Pay(c, fmt.Sprintf("P%d", n), int64(300+r.IntN(5000)))
 			default:
 				k.revive()
 				if r.IntN(2) == 0 {
@@ -105,14 +120,35 @@ func randomWorld(t *testing.T, seed uint64, log io.Writer) (b Books) {
 			}
 		}
 		w.Aftermath(cards...)
-		b = w.Judge()
+		p.books, p.counted = w.Judge(), w.Counted()
 	})
-	return b
+	return p, o
+}
+
+// worldsWanted is how many seeds are played: 500, 60 under the race detector,
+// 20,000 with FULL=1, or what WORLDS says.
+func worldsWanted(t *testing.T) uint64 {
+	t.Helper()
+	if s := os.Getenv("WORLDS"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	switch {
+	case full():
+		return 20_000
+	case racing:
+		return 60
+	default:
+		return 500
+	}
 }
 
 // TestRandomWorlds plays seeded schedules: two kiosks, three cards, a meter,
-// cuts, tears, swaps, outages. WORLDS=n plays more, SEED=n plays one and shows
-// its log.
+// cuts, tears, swaps, outages. FULL=1 or WORLDS=n plays more, SEED=n plays one
+// and shows its log.
 func TestRandomWorlds(t *testing.T) {
 	if s := os.Getenv("SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -120,24 +156,16 @@ func TestRandomWorlds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		b := randomWorld(t, seed, &log)
-		t.Logf("%v\n%s", b, log.String())
-		if !b.clean() {
+		p, _ := randomWorld(t, seed, &log)
+		t.Logf("%v %+v\n%s", p.books, p.counted, log.String())
+		if !p.books.clean() {
 			t.Fail()
 		}
 		return
 	}
-	worlds := uint64(500)
-	if s := os.Getenv("WORLDS"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		worlds = n
-	}
+	worlds := worldsWanted(t)
 	var next atomic.Uint64
-	var mu sync.Mutex
-	var sum Books
+	var sum tally
 	t.Run("worlds", func(t *testing.T) {
 		for range runtime.GOMAXPROCS(0) {
 			t.Run("worker", func(t *testing.T) {
@@ -147,18 +175,22 @@ func TestRandomWorlds(t *testing.T) {
 					if seed > worlds {
 						return
 					}
-					b := randomWorld(t, seed, nil)
-					mu.Lock()
-					sum.Lost, sum.Double, sum.Stuck = append(sum.Lost, b.Lost...), append(sum.Double, b.Double...), append(sum.Stuck, b.Stuck...)
-					sum.Conflict, sum.Manual, sum.Away = append(sum.Conflict, b.Conflict...), append(sum.Manual, b.Manual...), append(sum.Away, b.Away...)
-					mu.Unlock()
-					if !b.clean() {
-						t.Errorf("seed %d: %v", seed, b)
-					}
+					p, o := randomWorld(t, seed, nil)
+					sum.add(p.books, p.counted, breaks(o), func() string { return fmt.Sprintf("seed %d", seed) })
 				}
 			})
 		}
 	})
-	fmt.Printf("worlds=%d lost=%d double=%d stuck=%d conflict=%d manual=%d\n",
-		worlds, len(sum.Lost), len(sum.Double), len(sum.Stuck), len(sum.Conflict), len(sum.Manual))
+	fmt.Printf("worlds=%d %v loads=%d cuts=%d tears=%d refusals=%d%s\n",
+		sum.played, &sum, sum.loads, sum.cuts, sum.tears, sum.refusals, sample())
+	sum.check(t)
+	// A schedule in which nothing happens proves nothing.
+	for _, x := range []struct {
+		what      string
+		got, each int // each: so many in ten worlds at least
+	}{{"loads", sum.loads, 35}, {"cuts", sum.cuts, 5}, {"tears", sum.tears, 5}, {"refusals", sum.refusals, 5}} {
+		if x.got*10 < sum.played*x.each {
+			t.Errorf("%d %s in %d worlds: the schedules are empty", x.got, x.what, sum.played)
+		}
+	}
 }
