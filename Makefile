@@ -144,10 +144,13 @@ deb: ## the Debian package for this machine's architecture, into dist/
 	@bash .ci/peers
 	@deploy/build-deb $$(dpkg --print-architecture) dist
 
-cross: ## the Debian packages for amd64, arm64 and armhf, into dist/, checked (built twice, lintian, no simulator inside)
+cross: ## the Debian packages for amd64, arm64 and armhf, into dist/, checked (built twice, lintian, a top-up under qemu)
 	@bash .ci/peers cross
-	@for arch in amd64 arm64 armhf; do deploy/build-deb $$arch dist || exit 1; done
+	@rm -f dist/*.deb
+	@for arch in amd64 arm64 armhf; do REV=$$(git rev-parse HEAD) deploy/build-deb $$arch dist || exit 1; done
 	@deploy/check-debs dist
+	@$(MAKE) --no-print-directory rig-bin
+	@deploy/check-foreign dist $(RIG)
 
 # --- not there yet -------------------------------------------------------------------------------------------------
 

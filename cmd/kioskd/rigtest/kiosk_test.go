@@ -193,7 +193,13 @@ func (k *kiosk) on(t testing.TB) error {
 	t.Helper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	cmd := exec.Command(program(t, "kioskd"), "--config", k.config)
+	run := []string{}
+	if s := os.Getenv("RIG_KIOSKD"); s != "" { // another architecture's, under its emulator
+		run = strings.Fields(s)
+	} else {
+		run = append(run, program(t, "kioskd"))
+	}
+	cmd := exec.Command(run[0], append(run[1:], "--config", k.config)...)
 	cmd.Env = append(os.Environ(), "PCSCLITE_CSOCK_NAME="+k.pcscd.socket)
 	var err error
 	k.p, err = launch(filepath.Join(k.dir, "kioskd.log"), cmd)

@@ -447,3 +447,26 @@ func TestLogsHoldNoSecret(t *testing.T) {
 		t.Errorf("only %d files looked at", files)
 	}
 }
+
+// TestEveryKindOfCard is one top-up of each kind: what a binary of another
+// architecture is tried with.
+func TestEveryKindOfCard(t *testing.T) {
+	r := newRig(t)
+	for _, c := range []*card{newPurse(96, false), newPurse(95, true), newImage(96)} {
+		must(t, r.platform.post("/sim/cards", c.book()))
+		no, err := r.sell(c)
+		must(t, err)
+		v, took, err := r.kiosks[0].visit(t.Context(), c, 30*time.Second)
+		if err != nil || v.Note == nil || v.Note.Code != "written" {
+			t.Fatalf("card %s: %v, %+v", c.no, err, v)
+		}
+		books, err := r.platform.judge()
+		must(t, err)
+		for _, o := range books.Orders {
+			if loads, _ := c.loaded(o); o.OrderNo == no && loads != 1 {
+				t.Errorf("card %s: loaded %d times", c.no, loads)
+			}
+		}
+		fmt.Printf("card %s: %s in %d ms\n", c.no, v.Note.EN, took.Milliseconds())
+	}
+}
