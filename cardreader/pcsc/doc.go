@@ -13,7 +13,8 @@
 //     call that does not come back is left to that goroutine; whoever waited for it goes on with ErrStuck. The reader is
 //     free again when the call has returned and the goroutine has given the card back.
 //
-// Waits are bounded to a second, so that nothing depends on a Cancel, which PC/SC loses when nobody waits at that moment.
+// Waits are bounded to some seconds, so that nothing depends on a Cancel, which PC/SC loses when nobody waits at that moment;
+// Close repeats it until the wait is over.
 //
 // # What the codes mean
 //

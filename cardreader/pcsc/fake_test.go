@@ -163,7 +163,7 @@ func (f *fakePCSC) power() {
 	f.atr = f.link.ATR()
 	f.shown = statePresent
 	if len(f.atr) < 2 {
-		f.shown, f.atr = statePresent|stateMute, nil
+		f.shown = statePresent | stateMute // and what came instead of an ATR stays where it is
 	}
 }
 
@@ -500,12 +500,16 @@ func (c *fakeCard) end() error {
 	if !c.begun {
 		c.ctx.f.t.Error("transaction ended that was not begun")
 	}
+	c.begun = false
 	return c.call("end")
 }
 
 func (c *fakeCard) disconnect() error {
 	err := c.call("disconnect")
 	f := c.ctx.f
+	if c.begun {
+		f.t.Error("card let go inside a transaction")
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.holder == c {

@@ -211,13 +211,16 @@ func TestTheCureDoesNotDisturbAnEmptyRealReader(t *testing.T) {
 	withPeer(t, 3, func(p *peer) {
 		r, ctx := p.reader()
 		p.event(ctx, r, cardreader.CardOut)
-		before := switches(p.T)
-		began := time.Now()
-		quiet, cancel := context.WithTimeout(ctx, 13*time.Second)
-		defer cancel()
-		if ev, err := r.Next(quiet); err == nil {
-			p.Fatalf("event %v from an empty reader", ev.Kind)
+		quiet := func(d time.Duration) {
+			ctx, cancel := context.WithTimeout(ctx, d)
+			defer cancel()
+			if ev, err := r.Next(ctx); err == nil {
+				p.Fatalf("event %v from an empty reader", ev.Kind)
+			}
 		}
+		quiet(fresh + waitLimit)
+		before, began := switches(p.T), time.Now()
+		quiet(4 * waitLimit)
 		p.Logf("idle: %.1f voluntary context switches a second in the whole process", float64(switches(p.T)-before)/time.Since(began).Seconds())
 		p.insert(newCard())
 		p.event(ctx, r, cardreader.CardIn)

@@ -30,8 +30,14 @@ const (
 	watchdog = 15 * time.Second
 	// overdue is how long the service may be silent beyond what it was asked for before it counts as away.
 	overdue = 5 * time.Second
-	// waitLimit bounds a wait; see the package comment.
-	waitLimit = time.Second
+	// waitLimit bounds a wait. Each return costs a burst of some 25 context switches in the process, so a second would be
+	// most of what an idle kiosk does.
+	waitLimit = 5 * time.Second
+	// freshLimit bounds a wait while something has just happened, and while the reader is away: pcscd does not tell of every
+	// change, and a wait for readers does not see one that came just before.
+	freshLimit = time.Second
+	// fresh is how long something has just happened.
+	fresh = 15 * time.Second
 	// settle is how long Open waits for a card call of before, or for another program that has the card.
 	settle = time.Second
 	// farewell is how long Close waits for the library to take leave.
@@ -228,7 +234,6 @@ func (r *Reader) event() (cardreader.Event, bool) {
 		kind = cardreader.ServiceDown
 	case told.down != now.down:
 		told.down = now.down
-		told.gone = now.gone &^ 1
 		kind = cardreader.ServiceUp
 	case now.isDown():
 	case told.gone != now.gone && !told.isGone():

@@ -262,7 +262,7 @@ func TestAMuteReader(t *testing.T) {
 func TestACardWithoutAnATRIsShownAndCannotBeOpened(t *testing.T) {
 	inBubble(t, func(w *world) {
 		card := newCard()
-		card.core.atr = nil
+		card.core.atr = []byte{0xFF}
 		w.event(cardreader.CardOut)
 		w.f.insert(card)
 		if ev := w.event(cardreader.CardIn); ev.ATR != nil {

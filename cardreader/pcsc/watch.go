@@ -90,6 +90,12 @@ func ask[T any](r *Reader, limit time.Duration, f func() (T, error)) (T, error) 
 	}
 }
 
+func (r *Reader) isDown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.isDown()
+}
+
 // pause returns false when the reader is closed meanwhile.
 func (r *Reader) pause(d time.Duration) bool {
 	t := time.NewTimer(d)
@@ -113,17 +119,15 @@ func (r *Reader) watch() {
 			}
 		})
 	}()
-	// A context that dies young is not replaced at once for ever.
-	const first, last = 50 * time.Millisecond, time.Second
+	// A service that is not there is asked for again sooner at first, and never more often than this.
+	const first, last = 100 * time.Millisecond, time.Second
 	for pause := first; ; {
 		_, err := ask(r, 0, func() (_ struct{}, err error) {
 			c, err = r.lib.establish()
 			return
 		})
 		if err == nil {
-			began := time.Now()
-			err = r.follow(&c)
-			if time.Since(began) > last {
+			if err = r.follow(&c); !r.isDown() { // it was of use
 				pause = first
 			}
 		}
@@ -156,7 +160,7 @@ func (r *Reader) follow(c *libContext) error {
 		if name == "" {
 			r.conclude(finding{kind: cardreader.ReaderGone, why: noReader(names, r.want)})
 			// Ends when a reader comes or goes; one that came between the list and the wait is found a second later.
-			switch _, err = r.wait(c, pnp, 0); {
+			switch _, err = r.wait(c, pnp, 0, freshLimit); {
 			case err == nil, errors.Is(err, codeTimeout), errors.Is(err, codeCancelled):
 				err = r.breathe()
 			}
@@ -190,18 +194,26 @@ type seen struct {
 }
 
 // wait is one bounded wait.
-func (r *Reader) wait(c *libContext, name string, known uint32) (seen, error) {
-	return ask(r, waitLimit, func() (seen, error) {
+func (r *Reader) wait(c *libContext, name string, known uint32, limit time.Duration) (seen, error) {
+	return ask(r, limit, func() (seen, error) {
 		ctx, over := *c, make(chan struct{})
 		defer close(over)
-		go func() { // so that Close need not wait for the limit; if this comes at a bad moment, it has to
+		go func() { // so that Close need not wait for the limit
 			select {
 			case <-r.stop:
-				_ = ctx.cancel()
 			case <-over:
+				return
+			}
+			for { // a cancel that comes when the wait does not wait yet is lost
+				_ = ctx.cancel()
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-over:
+					return
+				}
 			}
 		}()
-		state, atr, err := ctx.wait(name, known, waitLimit)
+		state, atr, err := ctx.wait(name, known, limit)
 		return seen{state, atr}, err
 	})
 }
@@ -212,10 +224,13 @@ func (r *Reader) keep(c *libContext, name string) error {
 	var cure time.Time
 	empty := 0 // how often the cure was tried since the reader became empty
 	hasty := 0 // waits in a row that did not wait
-	for {
-		began := time.Now()
-		now, err := r.wait(c, name, known)
-		if hasty++; time.Since(began) > time.Millisecond {
+	for changed := time.Now(); ; {
+		began, limit := time.Now(), waitLimit
+		if began.Sub(changed) < fresh {
+			limit = freshLimit
+		}
+		now, err := r.wait(c, name, known, limit)
+		if hasty++; time.Since(began) >= time.Millisecond {
 			hasty = 0
 		}
 		if hasty > 10 && err == nil || hasty > 0 && errors.Is(err, codeTimeout) {
@@ -228,8 +243,7 @@ func (r *Reader) keep(c *libContext, name string) error {
 			if known&statePresent != 0 && known>>16 == 0 {
 				known = 0 // a wait does not compare a counter of zero, so look
 			}
-			if !cure.IsZero() && !time.Now().Before(cure) {
-				r.revive(c, name)
+			if !cure.IsZero() && !time.Now().Before(cure) && r.revive(c, name) {
 				empty++
 				cure = time.Now().Add(cureAfter(empty))
 			}
@@ -243,6 +257,9 @@ func (r *Reader) keep(c *libContext, name string) error {
 		case now.state&stateUnknown != 0:
 			r.conclude(finding{kind: cardreader.ReaderGone, why: codeUnknownReader})
 			return r.breathe()
+		}
+		if known != 0 { // not just a look
+			changed = time.Now()
 		}
 		known = now.state &^ stateChanged
 		f := finding{kind: cardreader.CardOut, name: name, counter: now.state >> 16}
@@ -265,7 +282,8 @@ func (r *Reader) keep(c *libContext, name string) error {
 	}
 }
 
-// cureAfter is the time from becoming empty, or from the last try, to the next try. It begins early, for the customer whose
+// cureAfter is the time from becoming empty, or from the last try, to the next try, which comes with the first wait that ends
+// without news after it. It begins early, for the customer whose
 // card is not seen, and ends rare, for a reader that is just empty.
 func cureAfter(tries int) time.Duration {
 	switch tries {
@@ -280,16 +298,17 @@ func cureAfter(tries int) time.Duration {
 }
 
 // revive asks for power in a reader that is said to be empty: if pcscd has lost track of a card, this finds it again, and
-// if there is none, nothing happens. It never runs beside a session: that would see its card reset.
-func (r *Reader) revive(c *libContext, name string) {
+// if there is none, nothing happens. It does not run beside a session, which would see its card reset; then it is false.
+func (r *Reader) revive(c *libContext, name string) bool {
 	select {
 	case r.turn <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	// The error says what is normal: no card. A call that hangs keeps the turn.
 	_, _ = ask(r, 0, func() (struct{}, error) {
 		defer func() { <-r.turn }()
 		return struct{}{}, (*c).revive(name)
 	})
+	return true
 }

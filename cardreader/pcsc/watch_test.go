@@ -81,6 +81,24 @@ func TestTheServiceDiesUnderASession(t *testing.T) {
 	})
 }
 
+func TestTheReaderComesBackWithTheService(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.put(newCard())
+		w.f.unplug()
+		w.event(cardreader.ReaderGone)
+		w.f.kill(0)
+		w.event(cardreader.ServiceDown)
+		w.f.replug(theReader)
+		w.f.start()
+		w.wants(w.events(3*time.Second), cardreader.ServiceUp, cardreader.ReaderBack, cardreader.CardIn)
+		w.f.kill(0)
+		w.event(cardreader.ServiceDown)
+		w.f.unplug()
+		w.f.start()
+		w.wants(w.events(3*time.Second), cardreader.ServiceUp, cardreader.ReaderGone)
+	})
+}
+
 func TestTheServiceIsNotThereAtTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t, realPoll)
@@ -112,12 +130,12 @@ func TestAHangingServiceIsAServiceThatIsAway(t *testing.T) {
 				w.f.kill(0)
 				w.event(cardreader.ServiceDown)
 				w.f.start()
-				time.Sleep(2 * overdue)
+				time.Sleep(4 * overdue)
 			case "readers":
 				w.f.replug("Other Reader 00 00") // has the list read again
-				w.wants(w.events(2*overdue), cardreader.ReaderGone, cardreader.ServiceDown)
+				w.wants(w.events(4*overdue), cardreader.ReaderGone, cardreader.ServiceDown)
 			case "wait":
-				w.wants(w.events(2*overdue), cardreader.ServiceDown)
+				w.wants(w.events(4*overdue), cardreader.ServiceDown)
 			}
 			if !errors.Is(w.r.Problem(), errSilent) {
 				w.Errorf("%s hangs: problem %v", call, w.r.Problem())
@@ -126,7 +144,7 @@ func TestAHangingServiceIsAServiceThatIsAway(t *testing.T) {
 				w.Errorf("%s hangs: open %v, want ErrServiceDown", call, err)
 			}
 			letGo()
-			got := w.events(5 * time.Second)
+			got := w.events(3 * waitLimit)
 			if len(got) < 2 || got[0] != cardreader.ServiceUp || got[len(got)-1] != cardreader.CardIn {
 				w.Errorf("%s hung: events %v", call, got)
 			}
@@ -211,7 +229,7 @@ func TestACardOutAndInBetweenTwoWaitsIsSeen(t *testing.T) {
 				return nil
 			}
 			w.f.mu.Unlock()
-			w.wants(w.events(3*time.Second), cardreader.CardOut, cardreader.CardIn)
+			w.wants(w.events(3*waitLimit), cardreader.CardOut, cardreader.CardIn)
 		})
 	}
 }
@@ -239,16 +257,11 @@ func TestTheCureNeverRunsBesideASession(t *testing.T) {
 			w.Errorf("power asked for %d times beside a session", n)
 		}
 		w.close(s)
-		w.took("the cure", 10*time.Minute, func() {
-			ctx, cancel := context.WithTimeout(w.Context(), 10*time.Minute)
-			defer cancel()
-			for ev, err := w.r.Next(ctx); ev.Kind != cardreader.CardIn; ev, err = w.r.Next(ctx) {
-				if err != nil {
-					w.Fatal(err)
-				}
-			}
-			<-ctx.Done()
-		})
+		began := time.Now()
+		w.event(cardreader.CardIn)
+		if d := time.Since(began); d > waitLimit {
+			w.Errorf("cured %v after the session, want the next wait's end", d)
+		}
 	})
 }
 
@@ -260,12 +273,33 @@ func TestAnEmptyReaderIsLeftInPeace(t *testing.T) {
 		if n := w.f.count("revive"); n < 3 || n > 10 {
 			w.Errorf("power asked for %d times in an hour, want 3 to 10", n)
 		}
-		if n := w.f.count("wait") - waits; n > 3610 {
-			w.Errorf("%d waits in an hour, want one a second", n)
+		if n := w.f.count("wait") - waits; n > 800 {
+			w.Errorf("%d waits in an hour, want one in 5 s", n)
 		}
 		w.f.insert(newCard())
 		w.event(cardreader.CardIn)
 	})
+}
+
+func TestACardForgottenInTheReaderIsLeftInPeace(t *testing.T) {
+	t.Parallel()
+	for _, zero := range []bool{true, false} { // pcscd started with the card in: each wait is followed by a look
+		bubble(t, func(w *world) {
+			w.put(newCard())
+			if zero {
+				w.f.kill(0)
+				w.event(cardreader.ServiceDown)
+				w.f.start()
+				w.event(cardreader.ServiceUp)
+				w.event(cardreader.CardIn)
+			}
+			waits := w.f.count("wait")
+			w.quiet(time.Hour)
+			if n := w.f.count("wait") - waits; n > 1500 {
+				w.Errorf("%d waits in an hour, want two in 5 s at most", n)
+			}
+		})
+	}
 }
 
 func TestACureThatHangs(t *testing.T) {
@@ -288,9 +322,9 @@ func TestACureThatHangs(t *testing.T) {
 func TestCloseIsPrompt(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		call  string
+		lost  int // cancels that come at a bad moment
 		limit time.Duration
-	}{{"", 0}, {"cancel", waitLimit}} { // a cancel that comes to nothing costs the rest of the wait
+	}{{0, 0}, {3, 200 * time.Millisecond}} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake(t, realPoll)
 			r := start(f, Config{})
@@ -298,7 +332,9 @@ func TestCloseIsPrompt(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := &world{t, f, r}
-			w.failing(c.call, codeInvalidHandle, 0)
+			if c.lost > 0 {
+				w.failing("cancel", codeInvalidHandle, c.lost)
+			}
 			synctest.Wait()
 			began := time.Now()
 			for range 2 {
@@ -328,7 +364,7 @@ func TestCloseLeavesAServiceThatHangs(t *testing.T) {
 		w := &world{t, f, start(f, Config{})}
 		w.event(cardreader.CardOut)
 		letGo := w.holding("wait")
-		time.Sleep(time.Second)
+		time.Sleep(waitLimit)
 		synctest.Wait()
 		w.took("close", farewell, func() {
 			if err := w.r.Close(); !errors.Is(err, cardreader.ErrStuck) {
