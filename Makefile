@@ -23,7 +23,7 @@ RIGFLAGS  ?=
 FULL      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet lint fmt test test-all race model crashes bench fuzz demo tools-sim rig rig-bin nspawn deb cross crash soak vm
+.PHONY: help deps build vet lint fmt test test-all race model crashes bench fuzz demo tools-sim rig rig-bin footprint nspawn deb cross crash soak vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -135,6 +135,12 @@ rig: ## real processes under kill -9, real pcscd, nginx, broken lines; FULL=1 fo
 	@bash .ci/peers
 	@$(MAKE) --no-print-directory rig-bin
 	RIG_BIN=$(CURDIR)/$(RIG) FULL=$(filter-out 0,$(FULL)) $(GO) test -tags rig -count=1 -timeout 60m -v $(RIGFLAGS) ./cmd/kioskd/rigtest
+
+footprint: tools-sim ## what an idle kiosk costs beside what it may: size, start, memory, wake-ups, writes
+	@bash .ci/peers
+	@$(MAKE) --no-print-directory rig-bin
+	@FOOTPRINT=1 RIG_READER=sim RIG_BIN=$(CURDIR)/bin $(GO) test -tags rig -count=1 -run TestFootprint -v ./cmd/kioskd/rigtest | grep -vE '^(===|---|PASS|ok)'
+	@FOOTPRINT=1 RIG_BIN=$(CURDIR)/$(RIG) $(GO) test -tags rig -count=1 -run TestFootprint -v ./cmd/kioskd/rigtest | grep -vE '^(===|---|PASS|ok)'
 
 nspawn: ## the package in a booted system of its own: install, serve, kill, hang, upgrade, purge (root)
 	@bash .ci/peers
