@@ -87,6 +87,7 @@ func (w *world) event(want cardreader.EventKind) cardreader.Event {
 	if err != nil || ev.Kind != want {
 		w.Fatalf("event %v, %v; want %v", ev.Kind, err, want)
 	}
+	synctest.Wait() // the driver waits again
 	return ev
 }
 

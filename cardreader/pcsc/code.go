@@ -133,7 +133,7 @@ func ofReader(c code) error {
 }
 
 // ofService reports codes that say that this connection to pcscd is of no more use. codeDenied is among them because pcscd
-// gives it while it is being stopped; where it means missing rights it repeats, and only the log differs.
+// gives it while it is being stopped; where it means missing rights it repeats, and Problem and the log say so.
 func ofService(c code) bool {
 	switch c {
 	case codeNoService, codeServiceStopped, codeShutdown, codeCommError, codeInvalidHandle, codeDenied, codeInternal:

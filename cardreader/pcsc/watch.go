@@ -50,17 +50,18 @@ func (r *Reader) conclude(f finding) {
 		r.name = f.name
 	}
 	r.now.known = true
+	news := f.why != nil && (r.problem == nil || r.problem.Error() != f.why.Error())
 	r.problem = f.why
-	if r.now == before {
-		return
-	}
 	switch {
-	case f.why != nil:
+	case news: // also when only the reason is new: denied once is pcscd being stopped, denied for ever is missing rights
 		r.log.Warn("card reader away", "reader", r.name, "state", f.kind.String(), "err", f.why)
+	case r.now == before:
 	case before.isDown() || before.isGone():
 		r.log.Info("card reader back", "reader", r.name)
 	}
-	r.change()
+	if r.now != before {
+		r.change()
+	}
 }
 
 // ask makes a call that should return within limit. When it is overdue the service counts as away until the call returns;

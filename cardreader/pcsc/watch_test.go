@@ -1,8 +1,10 @@
 package pcsc
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -418,6 +420,29 @@ func TestAReaderThatIsNotTheWantedOne(t *testing.T) {
 		}
 		if err := w.r.Close(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestTheLogSaysEachReasonOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t, realPoll)
+		var b bytes.Buffer
+		w := &world{t, f, start(f, Config{Log: slog.New(slog.NewTextHandler(&b, nil))})}
+		w.event(cardreader.CardOut)
+		f.kill(3) // denied three times, then not there
+		w.event(cardreader.ServiceDown)
+		time.Sleep(time.Hour)
+		f.start()
+		w.event(cardreader.ServiceUp)
+		w.event(cardreader.CardOut)
+		if err := w.r.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, text := range []string{"80100013", "8010006A", "8010001D", "card reader back"} {
+			if n := strings.Count(b.String(), text); n != 1 {
+				t.Errorf("%s is logged %d times, want once:\n%s", text, n, b.String())
+			}
 		}
 	})
 }
