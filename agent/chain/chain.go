@@ -192,7 +192,10 @@ func split(v []byte) (body, sum []byte, ok bool) {
 		return nil, nil, false
 	}
 	body = v[prefix:]
-	if string(fmt.Appendf(nil, "%08x", crc(body))) != string(v[:crcLen]) {
+	var sum4 [crcLen / 2]byte
+	binary.BigEndian.PutUint32(sum4[:], crc(body))
+	var text [crcLen]byte
+	if hex.Encode(text[:], sum4[:]); string(text[:]) != string(v[:crcLen]) {
 		return nil, nil, false
 	}
 	return body, v[crcLen+1 : crcLen+1+chainLen], true

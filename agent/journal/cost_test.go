@@ -129,3 +129,22 @@ func TestTopUpsCostThreeCommitsAndFiftyFourKilobytes(t *testing.T) {
 		t.Errorf("a top-up writes %d bytes", bytes/n)
 	}
 }
+
+// BenchmarkOpen reads a journal of 10,000 closed records with four versions
+// each, as at every start of the daemon.
+func BenchmarkOpen(b *testing.B) {
+	k := openBooks(b, filepath.Join(b.TempDir(), "agent.db"))
+	for at := 0; at < 10_000; at += 500 {
+		var puts []func(*bbolt.Tx) error
+		for i := at; i < at+500; i++ {
+			intent, writing, written, closed := steps(i)
+			puts = append(puts, k.put(intent), k.put(writing), k.put(written), k.put(closed))
+		}
+		k.do(b, puts...)
+	}
+	for b.Loop() {
+		if _, err := journal.Open(k.writer); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -52,15 +52,32 @@ func Open(v Viewer) (*Journal, error) {
 		unsettled: map[topup.TransNo]topup.Record{},
 	}
 	err := v.View(func(tx *bbolt.Tx) error {
+		// Most lines are old versions, or records nothing is left to do about:
+		// only their headings are read, which is what opening takes its time for.
 		bad, err := lines.Scan(tx, func(n uint64, body []byte, _ bool) error {
-			r, err := decode(body)
+			h, err := readHeading(body)
 			if err != nil {
 				j.damage = append(j.damage, chain.Damage{N: n, What: "not a record"})
 				return nil //nolint:nilerr // told in Damage
 			}
-			j.index(n, r)
+			j.enter(n, h.TransNo, h.OrderNo)
+			if h.settled() {
+				delete(j.unsettled, h.TransNo)
+			} else {
+				j.unsettled[h.TransNo] = topup.Record{}
+			}
 			return nil
 		})
+		for no := range j.unsettled {
+			body, gerr := lines.Get(tx, j.newest[no])
+			r, derr := decode(body)
+			if gerr != nil || derr != nil {
+				j.damage = append(j.damage, chain.Damage{N: j.newest[no], What: "not a record"})
+				delete(j.unsettled, no)
+				continue
+			}
+			j.unsettled[no] = r
+		}
 		j.damage = append(j.damage, bad...)
 		return err
 	})
@@ -91,15 +108,20 @@ func decode(body []byte) (topup.Record, error) {
 	return r, nil
 }
 
+// enter needs j.mu, or nobody else around.
+func (j *Journal) enter(n uint64, no topup.TransNo, orderNo string) {
+	if _, known := j.newest[no]; !known {
+		j.began = append(j.began, no)
+		j.first[no] = n
+		j.orders[orderNo] = append(j.orders[orderNo], no)
+	}
+	j.newest[no] = n
+	j.high = max(j.high, n)
+}
+
 // index needs j.mu, or nobody else around.
 func (j *Journal) index(n uint64, r topup.Record) {
-	if _, known := j.newest[r.TransNo]; !known {
-		j.began = append(j.began, r.TransNo)
-		j.first[r.TransNo] = n
-		j.orders[r.OrderNo] = append(j.orders[r.OrderNo], r.TransNo)
-	}
-	j.newest[r.TransNo] = n
-	j.high = max(j.high, n)
+	j.enter(n, r.TransNo, r.OrderNo)
 	if Settled(r) {
 		delete(j.unsettled, r.TransNo)
 		return
