@@ -76,6 +76,9 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	if err != nil {
 		return o, err
 	}
+	if err := queue.Relax(o.db); err != nil {
+		log.Warn("memory not given back", "err", err)
+	}
 	for _, d := range records.Damage() {
 		log.Error("journal damaged", "line", d.N, "what", d.What)
 	}
