@@ -30,10 +30,10 @@ func TestDriverPassesTheSuiteOverARealPCSCD(t *testing.T) {
 			}
 			t.Cleanup(func() {
 				p.remove()
-				p.vacant()
 				if err := r.Close(); err != nil {
 					t.Error(err)
 				}
+				p.emptied()
 			})
 			return cardtest.Rig{
 				Reader: r, Insert: p.insert, Remove: p.remove, Swap: func(c simcard.Card) { p.plug.Swap(c) },

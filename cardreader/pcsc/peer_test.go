@@ -250,6 +250,31 @@ func (p *peer) vacant() {
 	p.used = false
 }
 
+// emptied waits until pcscd says that the reader is empty. No driver may be open: there must not be two waits.
+func (p *peer) emptied() {
+	p.Helper()
+	lib, err := newLibrary()
+	if err != nil {
+		p.Fatal(err)
+	}
+	c, err := lib.establish()
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer func() { _ = c.release() }()
+	for known := uint32(0); ; {
+		state, _, err := c.wait(peerReader, known, 10*time.Second)
+		if err != nil {
+			p.Fatalf("pcscd does not see the card go: %v", err)
+		}
+		if state&statePresent == 0 {
+			p.used = false
+			return
+		}
+		known = state &^ stateChanged
+	}
+}
+
 // back starts pcscd again; the card that was in the reader gets its power back.
 func (p *peer) back() {
 	p.Helper()
