@@ -161,7 +161,7 @@ func (c *Client) classify(ctx context.Context, r request, err error, neverConnec
 	case ended != nil || errors.Is(err, context.DeadlineExceeded):
 		return c.fail(r, "timed out", append(class, context.DeadlineExceeded)...)
 	}
-	if errors.Is(err, errPin) {
+	if errors.Is(err, ErrPin) {
 		return notSent("certificate is none of the pinned ones")
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {

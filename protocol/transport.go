@@ -34,7 +34,8 @@ type TLSConfig struct {
 	LastGood func() time.Time
 }
 
-var errPin = errors.New("certificate is none of the pinned ones")
+// ErrPin: the chain verifies, and holds none of the pinned keys.
+var ErrPin = errors.New("certificate is none of the pinned ones")
 
 // NewTransport builds the transport: TLS 1.2 or newer, private roots and pins
 // if configured, keep-alive, no proxy from the environment, no compression,
@@ -83,7 +84,7 @@ func NewTransport(c TLSConfig) (*http.Transport, error) {
 					}
 				}
 			}
-			return errPin
+			return ErrPin
 		}
 	}
 	dialer := &net.Dialer{Timeout: 8 * time.Second, KeepAlive: 30 * time.Second}

@@ -45,8 +45,16 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	path := flags.String("config", "/etc/kioskd/kioskd.toml", "configuration `file`")
 	check := flags.Bool("check", false, "check the configuration and exit")
+	doctor := flags.Bool("doctor", false, "print as JSON what can be seen without the daemon, and exit")
 	if err := flags.Parse(args); err != nil {
 		return exitConfig
+	}
+	if *doctor {
+		if err := diagnose(ctx, *path, os.Stdout); err != nil {
+			fmt.Fprintln(stderr, "kioskd:", err)
+			return exitFailed
+		}
+		return exitOK
 	}
 	cfg, err := readConfig(*path)
 	if err != nil {

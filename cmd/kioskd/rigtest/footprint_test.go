@@ -48,7 +48,7 @@ func TestFootprint(t *testing.T) {
 		_, _, err = k.visit(t.Context(), c, 20*time.Second)
 		must(t, err)
 	}
-	time.Sleep(15 * time.Second) // what the last customer left behind is delivered
+	time.Sleep(70 * time.Second) // what the last customer left behind is delivered
 	pid := k.p.cmd.Process.Pid
 	const idle = 30 * time.Second
 	woken, wrote := wakeups(t, pid), number(t, pid, "io", "write_bytes:")
