@@ -33,9 +33,13 @@ help: ## this list
 deps: ## modules, and a C compiler for the race detector (by apt when root)
 	@bash .ci/deps
 
-build: ## the programs that are shipped, into dist/ (without simulators; without PC/SC, which is not built yet)
+# PC/SC needs a C compiler and libpcsclite; without them the program says so when it is asked for a reader.
+PCSC := $(shell pkg-config --exists libpcsclite 2>/dev/null && command -v $(firstword $(CC)) >/dev/null && echo yes)
+
+build: ## the programs that are shipped, into dist/: without simulators; with PC/SC where libpcsclite-dev is
 	@mkdir -p dist
-	$(PURE) $(GO) build $(RELEASE) -o dist/ $(foreach c,kioskd kioskctl kioskkeys,$(if $(wildcard cmd/$(c)/main.go),./cmd/$(c)))
+	$(if $(PCSC),CGO_ENABLED=1,$(PURE)) $(GO) build $(if $(PCSC),-tags pcsc) $(RELEASE) -o dist/ ./cmd/kioskd ./cmd/kioskctl
+	@$(if $(PCSC),true,echo 'built without PC/SC: apt-get install gcc libpcsclite-dev pkg-config, then again')
 
 # The demo's programs know the simulated reader: they go to bin/ and must never be shipped.
 tools-sim:
@@ -85,7 +89,8 @@ test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the
 	$(PURE) GOARCH=arm64 $(GO) build ./...
 	$(PURE) GOARCH=arm GOARM=7 $(GO) build ./...
 	@bash .ci/peers
-	CGO_ENABLED=1 $(GO) test -tags pcsc -count=1 ./cardreader/pcsc/...
+	CGO_ENABLED=1 $(GO) vet -tags pcsc ./cardreader/pcsc ./cmd/kioskd
+	CGO_ENABLED=1 $(GO) test -tags pcsc -count=1 -v ./cardreader/pcsc/... | grep -vE '^(=== |--- PASS|    --- PASS|        --- PASS)'
 	@$(MAKE) --no-print-directory rig FULL=0 RIGFLAGS="-run 'TestRig|TestRestart|TestLogs'"
 	@if [ "$$(id -u)" = 0 ]; then $(MAKE) --no-print-directory nspawn; elif [ "$$CI" = true ]; then echo 'nspawn: needs root, and CI=true'; exit 1; \
 	else echo 'nspawn: NOT RUN, needs root: sudo make nspawn'; fi

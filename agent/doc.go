@@ -16,12 +16,15 @@
 //	  agent/audit         catalogue of events and alarms, chained log over *bbolt.Tx
 //	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
+//	  agent/doctor        what keeps a kiosk from serving, in words with the next step
 //	  agent/simtest       test-only world: cards, meter, platform, two kiosks, power switch; judged from outside
+//	    simtest/judge     what became of an order, by the memories of card, meter and platform
 //	  agent/archtest      fails the build when this map is broken
 //	cardreader            contracts only: Reader, Session, Event, errors
 //	  cardreader/apdu     command, response, status word as an error
 //	  cardreader/epurse   PBOC electronic purse over a one-method Transmitter
 //	  cardreader/memcard  SLE4442-class memory cards over the same Transmitter
+//	  cardreader/pcsc     real readers, by pcscd; the only importer of the PC/SC binding (tags cgo and pcsc), else a stub
 //	  cardreader/vpcd     the simulated reader (tag sim); a stub without the tag
 //	  cardreader/simcard  virtual cards that can be torn, swapped, muted; the virtual meter
 //	  cardreader/cardtest the suite every driver passes; transcripts
@@ -31,8 +34,10 @@
 //	  protocol/vcctest    the platform, written from the documents by its own code
 //	queue                 agent.db's one writer and the durable outbox
 //
-// Room is kept for cardreader/pcsc (the only importer of the PC/SC binding), modem (key reset by SMS), protocol/keysms,
-// protocol/reconcile, agent/mirror, agent/device, cmd/kioskkeys and deploy: the README's table says what is there.
+// deploy has unit, package and what proves them; cmd/kioskd/rigtest plays with real processes and real peers.
+//
+// Room is kept for modem (key reset by SMS), protocol/keysms, protocol/reconcile, agent/mirror, agent/device and
+// cmd/kioskkeys: the README's table says what is there.
 //
 // Imports go one way, cmd -> agent -> {cardreader, keystore, modem, protocol, queue}. The five never import each other or
 // agent; what they share is *bbolt.Tx and the standard library. Simulators are imported by tests, agent/simtest and

@@ -46,7 +46,8 @@ type Reader interface {
 	// An error other than ctx's is final: this Reader will not work again. One goroutine calls Next.
 	Next(ctx context.Context) (Event, error)
 	// Open takes the card now in the reader. It fails with ErrNoCard, ErrReaderGone, ErrServiceDown or ErrBusy, all of which
-	// may be tried again, or with ErrStuck, which may not. It may be called while Next blocks in another goroutine.
+	// may be tried again, or with ErrStuck, which may not. Any other error is about this card: it does not answer to reset,
+	// say, and the next may. It may be called while Next blocks in another goroutine.
 	Open(ctx context.Context) (Session, error)
 }
 
@@ -55,7 +56,7 @@ type EventKind int
 
 // The kinds of event. After ReaderBack or ServiceUp an event CardIn or CardOut tells what is in the reader now.
 const (
-	CardIn      EventKind = iota + 1 // a card is in the reader and powered
+	CardIn      EventKind = iota + 1 // a card is in the reader; powered, or mute
 	CardOut                          // the reader is there and empty
 	ReaderGone                       // the reader was unplugged or does not answer
 	ReaderBack                       // the reader is there again
@@ -86,7 +87,8 @@ func (k EventKind) String() string {
 // least one CardIn), never invented.
 type Event struct {
 	Kind EventKind
-	// ATR is the card's answer to reset when Kind is CardIn, else nil.
+	// ATR is the card's answer to reset when Kind is CardIn, nil when the card gave none (put in the wrong way, or dead);
+	// else nil.
 	ATR []byte
 }
 
