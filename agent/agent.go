@@ -204,7 +204,10 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	actor("outbox", func(ctx context.Context) error { return a.outbox.Run(ctx, a.deliver) })
+	actor("outbox", func(ctx context.Context) error {
+		// Nobody stands there: an answer may take its time.
+		return a.outbox.Run(protocol.Backlog(ctx), a.deliver)
+	})
 	actor("sessions", a.serve)
 	actor("rotator", a.Rotator.run)
 	actor("heartbeat", a.heartbeat)

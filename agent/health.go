@@ -35,17 +35,21 @@ func (a *Agent) blocked() *Note {
 		}
 		a.alarms.clear(string(audit.DiskLow))
 	}
-	if b := a.cfg.BuildTime; !b.IsZero() {
-		if now := time.Now(); now.Before(b) || now.After(b.AddDate(10, 0, 0)) {
-			a.alarms.raise(string(audit.ClockUnsane))
-			return noteClock
-		}
-		a.alarms.clear(string(audit.ClockUnsane))
+	if !a.clockSane() {
+		a.alarms.raise(string(audit.ClockUnsane))
+		return noteClock
 	}
+	a.alarms.clear(string(audit.ClockUnsane))
 	if a.outbox.Stats().Depth >= a.cfg.MaxDepth {
 		return noteBacklog
 	}
 	return nil
+}
+
+// clockSane reports whether the wall clock can be believed.
+func (a *Agent) clockSane() bool {
+	b, now := a.cfg.BuildTime, time.Now()
+	return b.IsZero() || !now.Before(b) && !now.After(b.AddDate(10, 0, 0))
 }
 
 // preflight is the gate before each customer: could a top-up be finished now?

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"vcckiosk/agent/audit"
@@ -19,7 +18,7 @@ import (
 type Rotator struct {
 	a    *Agent
 	wake chan struct{}
-	mu   sync.Mutex // one proof at a time
+	turn chan struct{} // one proof at a time; whoever waits for it can be called off
 }
 
 // Offered is what became of an offered key.
@@ -36,7 +35,9 @@ var ErrKCV = errors.New("key check value does not match")
 // ErrNoKeystore: the keystore cannot be opened, so no key can be kept.
 var ErrNoKeystore = errors.New("keystore is locked")
 
-func newRotator(a *Agent) *Rotator { return &Rotator{a: a, wake: make(chan struct{}, 1)} }
+func newRotator(a *Agent) *Rotator {
+	return &Rotator{a: a, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+}
 
 // Offer stores key as pending and tries to prove it at once, so that a
 // technician who waits sees the first refusal. The key must be 32 letters and
@@ -75,25 +76,28 @@ func (r *Rotator) Offer(ctx context.Context, key []byte, kcv, source string) (Of
 	switch {
 	case err == nil:
 		out.Active = true
-		return out, nil
 	case errors.Is(err, protocol.ErrKeyRefused):
 		return out, err
 	default:
 		r.a.log.Warn("key not proven yet", "kcv", out.KCV, "err", err)
 		out.Why = "the platform could not be asked yet; the key is kept and tried again"
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
-		return out, nil
 	}
+	select { // run has a new key to look after
+	case r.wake <- struct{}{}:
+	default:
+	}
+	return out, nil
 }
 
 // prove asks the platform for a token with the pending key. nil: it is now the
 // active key.
 func (r *Rotator) prove(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("prove key: %w", ctx.Err())
+	}
 	keys := r.a.keys
 	k, err := keys.Pending()
 	if err != nil {
@@ -106,7 +110,8 @@ func (r *Rotator) prove(ctx context.Context) error {
 		if err := keys.Promote(); err != nil {
 			return fmt.Errorf("promote key: %w", err)
 		}
-		r.a.client.DropToken()
+		// The session of the proof belongs to the key's generation: the client
+		// goes on with it, and with none of an older one.
 		r.a.event(ctx, audit.KeyPromoted, map[string]string{"kcv": k.KCV()})
 		r.a.log.Info("base key in use", "kcv", k.KCV(), "generation", k.Generation())
 		if s := r.a.Screen.View().Stage; s == StageOut {
@@ -127,34 +132,61 @@ func (r *Rotator) prove(ctx context.Context) error {
 // proofWaits are the pauses between proofs; the last one repeats.
 var proofWaits = [...]time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour}
 
+// lapseCheck is how often it is looked whether an old key has outlived its time.
+const lapseCheck = time.Hour
+
 // run proves a pending key left by an earlier power session or by an Offer
-// that could not reach the platform.
+// that could not reach the platform, and forgets keys that have lapsed. It
+// sleeps while there is only the active one.
 func (r *Rotator) run(ctx context.Context) error {
 	if r.a.keys == nil {
 		<-ctx.Done()
 		return nil
 	}
-	for n := 0; ; n++ {
+	tries := 0 // failed ones of the pending key, but for the first
+	if _, err := r.a.keys.Pending(); err == nil {
+		_ = r.prove(ctx) // told where it matters: it stays pending
+	}
+	for {
+		r.lapse(ctx)
 		var again <-chan time.Time
-		if _, err := r.a.keys.Pending(); err == nil {
-			if n > 0 || r.prove(ctx) != nil {
-				again = time.After(proofWaits[min(n, len(proofWaits)-1)])
-			}
-		} else {
-			n = 0
+		_, noPending := r.a.keys.Pending()
+		_, noPrevious := r.a.keys.Previous()
+		switch {
+		case noPending == nil:
+			again = time.After(proofWaits[min(tries, len(proofWaits)-1)])
+		case noPrevious == nil:
+			again = time.After(lapseCheck)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
-			n = 0
+			tries = 0
 		case <-again:
-			if _, _, err := r.a.keys.Expire(time.Now()); err != nil {
-				r.a.log.Error("keys not expired", "err", err)
+			if noPending != nil {
+				continue
 			}
-			if r.prove(ctx) == nil {
-				n = -1
+			if err := r.prove(ctx); err != nil {
+				r.a.log.Warn("key not proven yet", "err", err)
 			}
+			tries++
 		}
+	}
+}
+
+// lapse forgets what is too old, unless the clock cannot be believed.
+func (r *Rotator) lapse(ctx context.Context) {
+	if !r.a.clockSane() {
+		return
+	}
+	pending, _, err := r.a.keys.Expire(time.Now())
+	if err != nil {
+		r.a.log.Error("keys not expired", "err", err)
+		return
+	}
+	if pending {
+		r.a.event(ctx, audit.KeyLapsed, nil)
+		r.a.log.Warn("a key was offered and could not be proven in time; it is forgotten")
 	}
 }

@@ -91,7 +91,7 @@ func BenchmarkTopUp(b *testing.B) {
 			if kind == purse {
 				c = w.AddPurse(1)
 			} else {
-				c = w.AddImage(1, simcard.Strict)
+				c = w.AddImage(1, simcard.Strict, 0)
 			}
 			w.A.On()
 			order := 0

@@ -14,6 +14,7 @@ type Visit struct {
 	Pick   int         // place in the list, counted round
 	Cancel agent.Stage // give up when the screen shows this
 	Leave  bool        // choose nothing and pull the card
+	AtList func()      // done once, before an order is chosen
 }
 
 // patience is how long a customer stands there.
@@ -51,7 +52,7 @@ func (k *Kiosk) attend(v Visit) (last agent.View) {
 			if ctx.Err() != nil {
 				return last
 			}
-			if k.revive() {
+			if k.revive() || a != k.Agent {
 				a, seen = k.Agent, 0
 				continue
 			}
@@ -65,6 +66,10 @@ func (k *Kiosk) attend(v Visit) (last agent.View) {
 		case agent.StageReading:
 			started = true
 		case agent.StageChoose:
+			if v.AtList != nil {
+				v.AtList()
+				v.AtList = nil
+			}
 			if v.Leave || v.Cancel == agent.StageChoose {
 				_ = a.Screen.Cancel()
 				continue

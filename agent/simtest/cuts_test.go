@@ -26,6 +26,7 @@ type played struct {
 	counted Counted
 	effects int    // of kiosk A before the faults ended
 	kind    string // of the effect that was cut
+	missed  bool   // the story did not come to its point
 }
 
 // run plays a story with the power of kiosk A cut at one effect, and judges the
@@ -51,6 +52,8 @@ func run(t *testing.T, s story, o vcctest.Options, at cut, log *bytes.Buffer) (p
 			p.kind = w.A.p.kinds[at.n-1]
 		}
 		w.A.p.mu.Unlock()
+		point := mustReach(s.name)
+		p.missed = point != "" && !w.Reached(point)
 		w.Aftermath(shown...)
 		p.books, p.counted = w.Judge(), w.Counted()
 	})
@@ -103,6 +106,9 @@ func TestStories(t *testing.T) {
 			t.Logf("%d effects, %v", p.effects, p.books)
 			if !p.books.clean() || !breaks(s.options) && len(p.books.Conflict) > 0 {
 				t.Errorf("%v\n%s", p.books, log.String())
+			}
+			if p.missed {
+				t.Errorf("did not come to its point: %s\n%s", mustReach(s.name), log.String())
 			}
 		})
 	}

@@ -72,7 +72,7 @@ func randomWorld(t *testing.T, seed uint64, log io.Writer) (p played, o vcctest.
 		o = randomOptions(r)
 		w := NewWorld(t, o, log)
 		defer w.Close()
-		cards := []*Card{w.AddPurse(1), w.AddPurse(2), w.AddImage(1, simcard.Strict)}
+		cards := []*Card{w.AddPurse(1), w.AddPurse(2), w.AddImage(1, simcard.Strict, 0)}
 		for i, c := range cards {
 			for n := range 1 + r.IntN(2) {
 				w.Pay(c, fmt.Sprintf("O%d%d", i, n), int64(300+r.IntN(5000)))

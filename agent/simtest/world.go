@@ -13,9 +13,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -48,7 +51,10 @@ type World struct {
 	Platform *vcctest.Platform
 	A, B     *Kiosk
 	cards    map[string]*Card // by number
-	log      *slog.Logger     // of both kiosks; one handler, so that their lines do not mix
+	seed     uint64
+	mu       sync.Mutex
+	reached  []string     // what a story says has happened in it
+	log      *slog.Logger // of both kiosks; one handler, so that their lines do not mix
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -83,7 +89,7 @@ func (c *Card) Arm(f simcard.Fault) {
 func NewWorld(t testing.TB, o vcctest.Options, log io.Writer) *World {
 	t.Helper()
 	o.BaseKey = baseKey
-	w := &World{t: t, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
+	w := &World{t: t, seed: o.Seed, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
 	if log != nil {
 		w.log = slog.New(slog.NewTextHandler(log, nil))
 	}
@@ -112,8 +118,9 @@ func (w *World) AddPurse(n byte, opts ...func(*simcard.PurseConfig)) *Card {
 // idField is where the simulated memory card has its number.
 var idField = topup.Field{Offset: 0x20, Len: 8}
 
-// AddImage gives a customer a memory card and a meter.
-func (w *World) AddImage(n byte, mode simcard.Mode) *Card {
+// AddImage gives a customer a memory card that has had count purchases, and a
+// meter that has taken them.
+func (w *World) AddImage(n byte, mode simcard.Mode, count int) *Card {
 	var content [256]byte
 	for i := range content {
 		content[i] = byte(i)
@@ -121,14 +128,30 @@ func (w *World) AddImage(n byte, mode simcard.Mode) *Card {
 	l := vcctest.DefaultLayout()
 	clear(content[l.Count.Offset : l.Count.Offset+l.Count.Len])
 	clear(content[l.Gas.Offset : l.Gas.Offset+l.Gas.Len])
+	content[l.Count.Offset], content[l.Count.Offset+1] = byte(count>>8), byte(count)
 	no := [8]byte{0x31, 0, 0, 0, 0, 0, 0x10, n}
 	copy(content[idField.Offset:], no[:])
 	c := &Card{
 		No: strings.ToUpper(hex.EncodeToString(no[:])), Kind: image,
 		Image: simcard.NewSLE4442(content, psc), Meter: simcard.NewMeter(mode, simcard.DefaultLayout()),
 	}
+	c.Meter.SetLast(count)
 	w.add(c, vcctest.CardBook{Kind: vcctest.KindImage, PSC: psc})
 	return c
+}
+
+// Reach notes that a story has come to its point.
+func (w *World) Reach(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reached = append(w.reached, what)
+}
+
+// Reached reports whether a story has come to its point.
+func (w *World) Reached(what string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Contains(w.reached, what)
 }
 
 func (w *World) add(c *Card, b vcctest.CardBook) {
@@ -166,6 +189,7 @@ type Kiosk struct {
 	dir      string
 	p        *power
 	offline  atomic.Bool
+	boots    uint64
 	Slot     *simcard.Slot
 	Agent    *agent.Agent
 	journal  *journal.Journal
@@ -235,7 +259,9 @@ func (k *Kiosk) On() {
 	}
 	log := k.w.log.With("kiosk", k.name)
 	writer := queue.NewWriter(&store{k.db, k.p}, queue.WriterOptions{Log: log})
-	outbox, err := queue.NewOutbox(writer, queue.Options{})
+	k.boots++
+	jitter := rand.New(rand.NewPCG(k.w.seed, uint64(k.name[0])<<32+k.boots)) // one seed, one schedule
+	outbox, err := queue.NewOutbox(writer, queue.Options{Rand: jitter.Float64})
 	if err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
@@ -327,4 +353,18 @@ func (k *Kiosk) revive() bool {
 	time.Sleep(5 * time.Second)
 	k.Reboot()
 	return true
+}
+
+// Provision is a technician who brings a base key and stays until it is in use.
+func (k *Kiosk) Provision(key string) {
+	for range 5 {
+		k.revive()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		out, err := k.Agent.Rotator.Offer(ctx, []byte(key), "", "technician")
+		cancel()
+		if err == nil && out.Active {
+			return
+		}
+		time.Sleep(2 * time.Minute)
+	}
 }
