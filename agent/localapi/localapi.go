@@ -35,6 +35,13 @@ type Status struct {
 	Fault string `json:"fault,omitempty"`
 }
 
+// Card is what GET /v1/card answers. Last is the card last read, which need
+// not be the one in the reader; Note is the last word about that one.
+type Card struct {
+	agent.ReaderStatus
+	Note *agent.Note `json:"note,omitempty"`
+}
+
 // Detail is what GET /v1/journal/{termTransNo} answers: a top-up as it stands
 // and every stored version of it, oldest first.
 type Detail struct {
@@ -55,7 +62,13 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 	}
 	get("/v1/status", func(*call) (any, error) { return Status{Status: a.Status()}, nil })
 	get("/v1/session", func(*call) (any, error) { return a.Screen.View(), nil })
-	get("/v1/card", func(*call) (any, error) { return a.Status().Reader, nil })
+	get("/v1/card", func(*call) (any, error) {
+		c := Card{ReaderStatus: a.Status().Reader}
+		if v := a.Screen.View(); v.Stage == agent.StageRemove {
+			c.Note = v.Note
+		}
+		return c, nil
+	})
 	get("/v1/queue", func(*call) (any, error) { return list(a.Queue()), nil })
 	get("/v1/queue/{n}", func(c *call) (any, error) {
 		n, err := c.number()
@@ -128,7 +141,7 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 func Faulty(st Status) http.Handler {
 	view := agent.View{Serial: 1, Stage: agent.StageOut, Note: st.Note}
 	mux := http.NewServeMux()
-	for path, v := range map[string]any{"/v1/status": st, "/v1/session": view, "/v1/card": st.Reader} {
+	for path, v := range map[string]any{"/v1/status": st, "/v1/session": view, "/v1/card": Card{ReaderStatus: st.Reader, Note: st.Note}} {
 		mux.HandleFunc("GET "+path, answer(func(*call) (any, error) { return v, nil }))
 	}
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {

@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:           "testdata",
+		UpdateScripts: os.Getenv("UPDATE_GOLDEN") != "",
 		Setup: func(env *testscript.Env) error {
 			dir, err := os.MkdirTemp("", "ctl") // a socket's path is at most 107 bytes
 			if err != nil {
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(stop)
 			env.Setenv("KIOSKD_SOCKET", socket)
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // or each command lasts a second
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
