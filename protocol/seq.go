@@ -65,26 +65,22 @@ func (s *SeqBlocks) Next(ctx context.Context) (uint64, error) {
 }
 
 // reserveSeq takes the next block. The value is the first serial that is not
-// reserved, 8 bytes. A damaged one restarts at a random place: nothing is
-// looked up by a serial, and the time in the sequence number differs anyway.
+// reserved, 8 bytes. Without one, or with a damaged one, serials begin at a
+// random place: nothing is looked up by a serial, but kiosks that are switched
+// on for the first time in the same second would otherwise all send the same
+// sequence number, which the platform answers with 10056.
 func reserveSeq(tx *bbolt.Tx) (first, count uint64, err error) {
 	b, err := tx.CreateBucketIfNotExists([]byte("seq"))
 	if err != nil {
 		return 0, 0, err
 	}
-	first = 1
-	if v := b.Get([]byte("next")); v != nil {
-		first = 0
-		if len(v) == 8 {
-			first = binary.BigEndian.Uint64(v)
-		}
-		if first < 1 || first > maxSerial {
-			var r [8]byte
-			if _, err := rand.Read(r[:]); err != nil {
-				return 0, 0, err
-			}
-			first = binary.BigEndian.Uint64(r[:])%maxSerial + 1
-		}
+	if v := b.Get([]byte("next")); len(v) == 8 {
+		first = binary.BigEndian.Uint64(v)
+	}
+	if first < 1 || first > maxSerial {
+		var r [8]byte
+		_, _ = rand.Read(r[:]) // never fails
+		first = binary.BigEndian.Uint64(r[:])%maxSerial + 1
 	}
 	count = min(seqBlock, maxSerial-first+1)
 	next := first + count

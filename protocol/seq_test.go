@@ -29,11 +29,45 @@ func reserveIn(db *bbolt.DB, commits *int) func(context.Context, func(*bbolt.Tx)
 	}
 }
 
+// setSerial stores what is reserved next.
+func setSerial(t *testing.T, db *bbolt.DB, v []byte) {
+	t.Helper()
+	if err := db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists([]byte("seq"))
+		if err != nil {
+			return err
+		}
+		return b.Put([]byte("next"), v)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNewKiosksInTheSameSecondSendDifferentNumbers(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 8, 0, 0, 0, time.UTC)
+	for _, q := range []SeqConfig{{CodeWidth: 4, SerialWidth: 14}, {CodeWidth: 4, SerialWidth: 10}} {
+		seen := map[string]bool{}
+		for range 20 {
+			commits := 0
+			n, err := (&SeqBlocks{Reserve: reserveIn(openDB(t), &commits)}).Next(t.Context())
+			if err != nil || n < 1 || n > maxSerial {
+				t.Fatalf("%d, %v", n, err)
+			}
+			seen[q.format("1002", now, n)] = true
+		}
+		if len(seen) != 20 {
+			t.Errorf("%+v: 20 kiosks sent %d numbers", q, len(seen))
+		}
+	}
+}
+
 func TestSerialsAreReservedByTheThousandAndNeverRepeat(t *testing.T) {
 	t.Parallel()
 	db := openDB(t)
 	commits := 0
 	s := &SeqBlocks{Reserve: reserveIn(db, &commits)}
+	setSerial(t, db, binary.BigEndian.AppendUint64(nil, 1))
 	for want := uint64(1); want <= 1500; want++ {
 		if n, err := s.Next(t.Context()); err != nil || n != want {
 			t.Fatalf("got %d, %v; want %d", n, err, want)
@@ -51,6 +85,7 @@ func TestSerialsAreReservedByTheThousandAndNeverRepeat(t *testing.T) {
 func TestAFailedReservationUsesNothing(t *testing.T) {
 	t.Parallel()
 	db := openDB(t)
+	setSerial(t, db, binary.BigEndian.AppendUint64(nil, 7))
 	full := errors.New("disk full")
 	fail := true
 	commits := 0
@@ -65,7 +100,7 @@ func TestAFailedReservationUsesNothing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	fail = false
-	if n, err := s.Next(t.Context()); err != nil || n != 1 {
+	if n, err := s.Next(t.Context()); err != nil || n != 7 {
 		t.Errorf("got %d, %v", n, err)
 	}
 	p := settledPlatform()
@@ -79,17 +114,7 @@ func TestAFailedReservationUsesNothing(t *testing.T) {
 func TestSerialsWrapAndADamagedCounterRestarts(t *testing.T) {
 	t.Parallel()
 	db := openDB(t)
-	set := func(v []byte) {
-		if err := db.Update(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucketIfNotExists([]byte("seq"))
-			if err != nil {
-				return err
-			}
-			return b.Put([]byte("next"), v)
-		}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	set := func(v []byte) { setSerial(t, db, v) }
 	commits := 0
 	set(binary.BigEndian.AppendUint64(nil, maxSerial-1))
 	s := &SeqBlocks{Reserve: reserveIn(db, &commits)}
