@@ -17,6 +17,7 @@
 //	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step
+//	  agent/metrics       the same for Prometheus
 //	  agent/simtest       test-only world: cards, meter, platform, two kiosks, power switch; judged from outside
 //	    simtest/judge     what became of an order, by the memories of card, meter and platform
 //	  agent/archtest      fails the build when this map is broken
