@@ -11,20 +11,20 @@ import (
 
 // Item is one message that waits for its acknowledgement.
 type Item struct {
-	ID   uint64 // order of creation; never used twice
-	Kind string
-	Ref  string // what it is about; (Kind, Ref) is unique
-	Rev  int
+	ID   uint64 `json:"id"` // order of creation; never used twice
+	Kind string `json:"kind"`
+	Ref  string `json:"ref"` // what it is about; (Kind, Ref) is unique
+	Rev  int    `json:"rev"`
 	// Lane keeps items in order. Items of different lanes never wait for each
 	// other.
-	Lane      string
-	Created   time.Time
-	NotBefore time.Time // zero: at once
-	Attempts  int
-	FirstTry  time.Time
-	LastTry   time.Time
-	Parked    string // reason; "" = live
-	LastError string
+	Lane      string    `json:"lane"`
+	Created   time.Time `json:"created"`
+	NotBefore time.Time `json:"notBefore,omitzero"` // zero: at once
+	Attempts  int       `json:"attempts"`
+	FirstTry  time.Time `json:"firstTry,omitzero"`
+	LastTry   time.Time `json:"lastTry,omitzero"`
+	Parked    string    `json:"parked,omitempty"` // reason; "" = live
+	LastError string    `json:"lastError,omitempty"`
 }
 
 // wireItem is the value on disk: short keys, so that a few items stay inside
