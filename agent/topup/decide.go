@@ -1,6 +1,9 @@
 package topup
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // Answer is what 80 52 said in this very card session.
 type Answer int
@@ -159,10 +162,8 @@ func decidePurse(p LoadPlan, e PurseEvidence) Verdict {
 	case !reaches:
 		return Verdict{Judgement: IsUnknown, Manual: true, Basis: basis, Why: "sequence used, log does not reach back"}
 	}
-	for _, l := range newer {
-		if l.Type == p.Type && (l.Seq == p.Seq || l.Seq == p.Seq+1) {
-			return Verdict{Judgement: IsNotWritten, Basis: ByLog, Why: "sequence used by another terminal"}
-		}
+	if usedByAnother(newer, e.Seq, p) {
+		return Verdict{Judgement: IsNotWritten, Basis: ByLog, Why: "sequence used by another terminal"}
 	}
 	// The sequence is gone and no record owns it: the card did not keep its
 	// books, so it cannot clear us either.
@@ -182,6 +183,27 @@ func newerThan(e PurseEvidence, p LoadPlan) (newer []LogRecord, reaches bool) {
 		return e.Log, false
 	}
 	return e.Log, p.LogSeen && e.State == LogRoom
+}
+
+// usedByAnother reports whether newer, none of it ours, shows the load that
+// used the attempt's sequence. Cards differ in whether they log the sequence
+// before or after it was counted up; which this one does is seen from its
+// newest load, whose successor seq is. Without that a later load could pass for
+// the one at our sequence, and ours, made but never logged, for not written.
+func usedByAnother(newer []LogRecord, seq uint16, p LoadPlan) bool {
+	loads := slices.DeleteFunc(slices.Clone(newer), func(l LogRecord) bool { return l.Type != p.Type })
+	if len(loads) == 0 {
+		return false
+	}
+	at := p.Seq
+	switch loads[0].Seq {
+	case seq - 1: // logged before it is counted up
+	case seq: // after
+		at++
+	default: // the newest load was not logged
+		return false
+	}
+	return slices.ContainsFunc(loads, func(l LogRecord) bool { return l.Seq == at })
 }
 
 // wrote reports whether l is the record of this very load: our terminal,

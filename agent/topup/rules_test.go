@@ -48,6 +48,10 @@ func TestDecidePurse(t *testing.T) {
 		{"log not read", seq(PurseEvidence{State: LogUnread}, 6), IsUnknown, ByLog, false},
 		{"log refused", seq(PurseEvidence{State: LogRefused}, 6), IsUnknown, ByLog, true},
 		{"sequence used, nobody's record", seq(full(earlier), 6), IsUnknown, ByLog, true},
+		{"another load at the next sequence does not clear a load that was never logged", seq(full(with(foreign, func(l *LogRecord) { l.Seq = 6 }), earlier), 7), IsUnknown, ByLog, true},
+		{"logged after it was counted up", seq(full(with(foreign, func(l *LogRecord) { l.Seq = 6 }), earlier), 6), IsNotWritten, ByLog, false},
+		{"used by another terminal, and once more since", seq(full(with(foreign, func(l *LogRecord) { l.Seq = 6 }), foreign, earlier), 7), IsNotWritten, ByLog, false},
+		{"the newest load was not logged", seq(full(foreign, earlier), 7), IsUnknown, ByLog, true},
 		{"sequence went back", seq(full(earlier), 4), IsUnknown, "", true},
 		{"a proof is for the platform to check", seq(PurseEvidence{State: LogRefused, TAC: "C324A0EF"}, 6), IsUnknown, ByProof, true},
 	} {
@@ -130,6 +134,9 @@ func TestEveryTearOfOurOwnIsFinished(t *testing.T) {
 					t.Fatalf("rolled forward without asking whose the order is")
 				}
 				r.Phase = Writing
+				if v := Decide(r, Evidence{Image: &ImageEvidence{Content: c}}); v.Judgement == RollForward {
+					t.Fatalf("rolled forward in a later session without asking whose the order is")
+				}
 				v := Decide(r, Evidence{Image: &ImageEvidence{Content: c, Here: true}})
 				switch v.Judgement {
 				case RollForward:
@@ -279,5 +286,18 @@ func TestUnknownIsSettledByItsCard(t *testing.T) {
 	w, _ = Conclude(r, Verdict{Judgement: IsWritten, Basis: ByLog})
 	if w.Phase != Written || w.Rev != 2 {
 		t.Errorf("given back and written must be said: %+v", w)
+	}
+}
+
+// TestAWrittenLoadCarriesItsOwnProofOnly: what an earlier look stored may prove
+// another load.
+func TestAWrittenLoadCarriesItsOwnProofOnly(t *testing.T) {
+	t.Parallel()
+	for basis, want := range map[Basis]string{ByAnswer: "C324A0EF", ByLog: ""} {
+		r := purseRecord(Writing)
+		r.Observed.TAC = "C324A0EF"
+		if w, _ := Conclude(r, Verdict{Judgement: IsWritten, Basis: basis}); w.Observed.TAC != want {
+			t.Errorf("written by %s with proof %q", basis, w.Observed.TAC)
+		}
 	}
 }

@@ -99,6 +99,12 @@ func Conclude(r Record, v Verdict) (Record, bool) {
 	switch out {
 	case OutcomeWritten:
 		r.Phase, r.FailReason = Written, ""
+		if v.Basis == ByLog {
+			// A proof stored by an earlier look may be of a later load: cards
+			// differ in the sequence they keep it under. The log needs no other
+			// witness, and a wrong one has the report refused for ever.
+			r.Observed.TAC = ""
+		}
 	case OutcomeNotWritten:
 		r.Phase = NotWritten
 		if r.Reason == "" {

@@ -1,0 +1,5 @@
+//go:build race
+
+package topup
+
+const raceEnabled = true
