@@ -231,6 +231,17 @@ func (c *Config) check() error {
 	if c.API.BaseURL == "" {
 		return errors.New("api.base_url: missing")
 	}
+	for key, d := range map[string]Duration{"api.timeout_live": c.API.TimeoutLive, "api.timeout_backlog": c.API.TimeoutBacklog} {
+		if d != 0 && (d < Duration(time.Second) || d > Duration(10*time.Minute)) {
+			return fmt.Errorf("%s: %v is not from 1s to 10m", key, time.Duration(d))
+		}
+	}
+	if d := c.Beat.Interval; d > 0 && d < Duration(10*time.Second) {
+		return fmt.Errorf("heartbeat.interval: %v is less than 10s", time.Duration(d))
+	}
+	if c.State.Reserve < 0 || c.State.Reserve > 1<<30 {
+		return fmt.Errorf("state.reserve: %d is not from 0 to 1 GB", c.State.Reserve)
+	}
 	if err := one("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
 		return err
 	}

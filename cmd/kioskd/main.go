@@ -1,7 +1,7 @@
 // Kioskd is the agent inside a gas IC-card load kiosk. It reads its
 // configuration, opens reader and files, serves customers and the local API,
 // and ends with exit code 0 when stopped, 2 for a bad configuration, 4 when
-// its files are in use, 70 when a commit is in doubt, 75 when a card call is
+// its files or sockets are in use, 70 when a commit is in doubt, 75 when a card call is
 // stuck. After 70 and 75 it is to be started again: it reads what is true.
 package main
 
@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/localapi"
@@ -44,7 +46,8 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("kioskd", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	path := flags.String("config", "/etc/kioskd/kioskd.toml", "configuration `file`")
-	check := flags.Bool("check", false, "check the configuration and exit")
+	check := flags.Bool("check", false, "check the configuration and what it names, change nothing, and exit")
+	aside := flags.Bool("set-keystore-aside", false, "rename a keystore that does not open, so that the next start makes an empty one, and exit")
 	doctor := flags.Bool("doctor", false, "print as JSON what can be seen without the daemon, and exit")
 	if err := flags.Parse(args); err != nil {
 		return exitConfig
@@ -62,12 +65,29 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		return exitConfig
 	}
 	if *check {
+		if err := checkConfig(cfg, stderr); err != nil {
+			fmt.Fprintln(stderr, "kioskd:", err)
+			return exitConfig
+		}
+		return exitOK
+	}
+	if *aside {
+		if err := keystore.SetAside(cfg.State.Dir, time.Now()); err != nil {
+			fmt.Fprintln(stderr, "kioskd:", err)
+			return codeOf(err, exitFailed)
+		}
+		fmt.Fprintln(stderr, "kioskd: keystore set aside, nothing is deleted; start kioskd and provision the kiosk again")
 		return exitOK
 	}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked with the configuration
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	o, err := open(ctx, cfg, log)
+	if isFault(err) {
+		if err = serveFault(ctx, cfg, err, log); err == nil {
+			return exitOK
+		}
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, "kioskd:", err)
 		return codeOf(err, exitConfig)
@@ -85,12 +105,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 
 func codeOf(err error, otherwise int) int {
 	switch {
-	case errors.Is(err, queue.ErrInUse), errors.Is(err, keystore.ErrInUse):
+	case errors.Is(err, queue.ErrInUse), errors.Is(err, keystore.ErrInUse), errors.Is(err, localapi.ErrInUse):
 		return exitInUse
 	case errors.Is(err, queue.ErrInDoubt):
 		return exitInDoubt
 	case errors.Is(err, agent.ErrStuck):
 		return exitStuck
+	case errors.Is(err, errLocal):
+		return exitConfig
 	default:
 		return otherwise
 	}
@@ -107,22 +129,33 @@ func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
+	if err := serveAPI(ctx, c, &wg, log, func(r localapi.Role) http.Handler { return localapi.Handler(a, r) }); err != nil {
+		return err
+	}
+	wg.Go(func() { supervise(ctx, a, log) })
+	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
+	return a.Run(ctx)
+}
+
+// errLocal: a socket cannot be made where the configuration wants it.
+var errLocal = errors.New("local.dir")
+
+// serveAPI serves both sockets until ctx ends; wg waits for that.
+func serveAPI(ctx context.Context, c Config, wg *sync.WaitGroup, log *slog.Logger, handler func(localapi.Role) http.Handler) error {
 	for _, s := range []struct {
 		name, group string
 		role        localapi.Role
 	}{{"operator.sock", "kiosk-operator", localapi.Operator}, {"technician.sock", "kiosk-tech", localapi.Technician}} {
 		l, err := localapi.Listen(ctx, filepath.Join(c.Local.Dir, s.name), s.group)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errLocal, err)
 		}
 		wg.Go(func() {
 			// A broken socket keeps no customer from the gas.
-			if err := localapi.Serve(ctx, l, localapi.Handler(a, s.role)); err != nil {
+			if err := localapi.Serve(ctx, l, handler(s.role)); err != nil {
 				log.Error("local API ended", "socket", s.name, "err", err)
 			}
 		})
 	}
-	wg.Go(func() { supervise(ctx, a, log) })
-	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
-	return a.Run(ctx)
+	return nil
 }

@@ -60,6 +60,14 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 			o = nil
 		}
 	}()
+	// What the configuration can be wrong in comes before the first file.
+	cfg, err := agentConfig(c)
+	if err != nil {
+		return o, err
+	}
+	if _, err := newClient(c, unopened{}, nil, log); err != nil {
+		return o, err
+	}
 	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
 		return o, fmt.Errorf("state.dir: %w", err)
 	}
@@ -88,15 +96,11 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 		if errors.Is(err, keystore.ErrInUse) {
 			return o, err
 		}
-		problem = err.Error()
-		log.Error("keystore cannot be opened, the kiosk needs a key", "err", err)
+		problem = err.Error() + keystoreAdvice(err)
+		log.Error("keystore cannot be opened, the kiosk needs a key", "err", problem)
 	}
 	keys := o.keys
-	client, err := newClient(c, writer, keys, log)
-	if err != nil {
-		return o, err
-	}
-	cfg, err := agentConfig(c)
+	client, err := newClient(c, &protocol.SeqBlocks{Reserve: writer.Do}, keys, log)
 	if err != nil {
 		return o, err
 	}
@@ -112,7 +116,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	return o, nil
 }
 
-func newClient(c Config, w *queue.Writer, keys *keystore.Store, log *slog.Logger) (*protocol.Client, error) {
+func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog.Logger) (*protocol.Client, error) {
 	endpoints := map[string]protocol.Endpoint{}
 	for code, e := range c.API.Endpoints {
 		endpoints[code] = protocol.Endpoint{Code: code, Method: e.Method, Path: e.Path}
@@ -136,7 +140,7 @@ func newClient(c Config, w *queue.Writer, keys *keystore.Store, log *slog.Logger
 			}
 			return keys.Active()
 		},
-		Seq: &protocol.SeqBlocks{Reserve: w.Do}, Log: log,
+		Seq: seq, Log: log,
 	})
 }
 

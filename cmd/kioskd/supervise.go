@@ -15,11 +15,17 @@ import (
 // watchdog.
 const statusEvery = time.Minute
 
+// supervised is what systemd wants to know of.
+type supervised interface {
+	Alive() error
+	Status() agent.Status
+}
+
 // supervise tells systemd that the daemon is ready, what state it is in, and,
 // as long as every part moves on, that it is alive. Without systemd it does
 // nothing. It asks three times per limit of the watchdog, so that one slow
 // commit is no reason to be killed.
-func supervise(ctx context.Context, a *agent.Agent, log *slog.Logger) {
+func supervise(ctx context.Context, a supervised, log *slog.Logger) {
 	under, err := daemon.SdNotify(false, daemon.SdNotifyReady)
 	if err != nil {
 		log.Warn("systemd not told", "err", err)
@@ -54,7 +60,7 @@ func supervise(ctx context.Context, a *agent.Agent, log *slog.Logger) {
 }
 
 // alive asks the agent, for at most patience.
-func alive(ctx context.Context, a *agent.Agent, patience time.Duration, log *slog.Logger) bool {
+func alive(ctx context.Context, a supervised, patience time.Duration, log *slog.Logger) bool {
 	answer := make(chan error, 1)
 	go func() { answer <- a.Alive() }()
 	select {
