@@ -3,7 +3,6 @@ package topup
 import (
 	"bytes"
 	"fmt"
-	"os"
 )
 
 // content is a memory card of six bytes: identity, date of the purchase, count
@@ -520,8 +519,8 @@ func exploreImage(s size, outside surroundings) result {
 	if outside == strictMeter || outside == laxMeter {
 		m.search.onward, m.search.rest = m.onwardMove, m.restAt
 	}
-	if outside == copiedCard && os.Getenv("FULL") == "" {
-		m.size.moves = min(s.moves, 1) // a world with two cards has enough to do
+	if outside == copiedCard {
+		m.size.moves = s.moves / 3 // a world with two cards has enough to do
 	}
 	first := imageWorld{card: medium{content: content{1, 0, 0, 0xFF, 0, 0}}, last: 0xFF}
 	return explore(string(outside), &m.search, m.cells, first)
