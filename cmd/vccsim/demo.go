@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/topup"
@@ -32,15 +34,22 @@ func demoCommand() *cobra.Command {
 	var open, asJSON bool
 	c := &cobra.Command{
 		Use: "demo", Short: "Play the story of a kiosk with real processes and compare the books", Args: cobra.NoArgs,
+		Long: `Starts the platform and two kiosks, plays loads, torn cards, a power cut and an outage, and
+compares what card, meter, platform and journal remember. Ends with 0 only if they agree,
+with 130 when it was interrupted; with --open, Ctrl-C is its ordinary end.`,
+		Example: "  vccsim demo\n  vccsim demo --open\n  vccsim demo --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := os.MkdirTemp("", "kiosk-demo-")
+			dir, err := folder()
 			if err != nil {
-				return fmt.Errorf("make a folder: %w", err)
+				return err
 			}
 			d := &demo{out: cmd.OutOrStdout(), json: asJSON, dir: dir}
 			err = d.run(cmd.Context(), open)
-			if err == nil {
-				return os.RemoveAll(dir)
+			if err != nil && cmd.Context().Err() != nil {
+				err = cmd.Context().Err() // whatever an interrupted step made of it
+			}
+			if err == nil || errors.Is(err, context.Canceled) {
+				return errors.Join(err, os.RemoveAll(dir))
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "logs and files are kept in %s\n", dir)
 			return err
@@ -49,6 +58,24 @@ func demoCommand() *cobra.Command {
 	c.Flags().BoolVar(&open, "open", false, "leave everything running at the end, with its addresses")
 	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object per step")
 	return c
+}
+
+// folder makes one for the files of the kiosks. A socket's path has at most 107
+// bytes, and not every TMPDIR can be written to.
+func folder() (string, error) {
+	var errs []error
+	for _, base := range []string{os.TempDir(), "/tmp", "/dev/shm"} {
+		if len(base) > 70 {
+			errs = append(errs, fmt.Errorf("%s: too long for a socket", base))
+			continue
+		}
+		dir, err := os.MkdirTemp(base, "kiosk-demo-")
+		if err == nil {
+			return dir, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", fmt.Errorf("make a folder, TMPDIR says where: %w", errors.Join(errs...))
 }
 
 type demo struct {
@@ -70,10 +97,35 @@ type demo struct {
 func (d *demo) say(what, saw string) {
 	d.step++
 	if d.json {
-		_ = json.NewEncoder(d.out).Encode(map[string]any{"step": d.step, "what": what, "saw": saw})
+		d.object(map[string]any{"what": what, "saw": saw})
+		return
+	}
+	if wide := terminalWidth(d.out); wide > 0 && wide < 120 {
+		fmt.Fprintf(d.out, "%2d  %s\n    %s\n", d.step, what, saw)
 		return
 	}
 	fmt.Fprintf(d.out, "%2d  %-58s %s\n", d.step, what, saw)
+}
+
+// object prints a step's JSON on a line.
+func (d *demo) object(v map[string]any) {
+	v["step"] = d.step
+	e := json.NewEncoder(d.out)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(v)
+}
+
+// terminalWidth is 0 for what is no terminal.
+func terminalWidth(out io.Writer) int {
+	f, is := out.(*os.File)
+	if !is {
+		return 0
+	}
+	w, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return w
 }
 
 // note is what the screen said last.
@@ -108,14 +160,11 @@ func (d *demo) run(ctx context.Context, open bool) (err error) {
 		if *k.at, err = startKiosk(ctx, d.dir, k.name, k.terminal, d.p.url+simPrefix); err != nil {
 			return err
 		}
-		got, err := (*k.at).tech.Provision(ctx, []byte(simKey), "")
+		kcv, err := (*k.at).provision(ctx)
 		if err != nil {
-			return fmt.Errorf("provision kiosk %s: %w", k.name, err)
+			return err
 		}
-		if !got.Active {
-			return fmt.Errorf("provision kiosk %s: %s", k.name, got.Why)
-		}
-		d.say("kiosk "+k.name+" started and given its base key", "key check value "+got.KCV)
+		d.say("kiosk "+k.name+" started and given its base key", "key check value "+kcv)
 	}
 	if err := d.story(ctx); err != nil {
 		return err
@@ -128,16 +177,36 @@ func (d *demo) run(ctx context.Context, open bool) (err error) {
 		return err
 	}
 	if open {
-		fmt.Fprintf(d.out, "\nleft running: platform %s, books %s/sim/books\n", d.p.url+simPrefix, d.p.url)
-		for _, k := range []*kiosk{d.a, d.b} {
-			fmt.Fprintf(d.out, "  kiosk %s: reader %s, sockets and logs in %s\n", k.name, k.reader, k.dir)
-		}
+		d.leave()
 		<-ctx.Done()
 	}
 	if !agreed {
 		return errBooks
 	}
 	return nil
+}
+
+// leave says how to look at what is left running, and how to end it.
+func (d *demo) leave() {
+	d.step++
+	type place struct {
+		Name   string `json:"name"`
+		Reader string `json:"reader"`
+		Socket string `json:"socket"`
+		Log    string `json:"log"`
+	}
+	var places []place
+	for _, k := range []*kiosk{d.a, d.b} {
+		places = append(places, place{k.name, k.reader, filepath.Join(k.dir, "run", "technician.sock"), k.log})
+	}
+	if d.json {
+		d.object(map[string]any{"what": "left running", "platform": d.p.url + simPrefix, "books": d.p.url + "/sim/books", "kiosks": places})
+		return
+	}
+	fmt.Fprintf(d.out, "\nleft running; Ctrl-C ends it and takes its files away\n  platform  %s\n  books     curl %s/sim/books\n", d.p.url+simPrefix, d.p.url)
+	for _, p := range places {
+		fmt.Fprintf(d.out, "  kiosk %s   kioskctl --socket %s status\n            vccsim card --addr %s    puts a card in\n            tail -f %s\n", p.Name, p.Socket, p.Reader, p.Log)
+	}
 }
 
 // stop ends the daemons in good order.
@@ -186,6 +255,11 @@ func (d *demo) story(ctx context.Context) error {
 				return err
 			}
 			if err := d.a.start(ctx); err != nil {
+				return err
+			}
+			// What is known of D2 is told before the card is shown elsewhere:
+			// else the platform may settle it by the card's log first.
+			if err := d.a.delivered(ctx); err != nil {
 				return err
 			}
 			d.say("A: power cut (SIGKILL) and start", "records read, nothing forgotten")
@@ -250,22 +324,9 @@ func (d *demo) status(ctx context.Context) (agent.Status, error) {
 
 // drain waits until both outboxes are empty.
 func (d *demo) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	for _, k := range []*kiosk{d.a, d.b} {
-		for {
-			var st agent.Status
-			if err := k.operator.Get(ctx, "/v1/status", &st); err != nil {
-				return fmt.Errorf("drain kiosk %s: %w", k.name, err)
-			}
-			if st.Outbox.Depth == 0 {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("kiosk %s: outbox did not drain: %w", k.name, ctx.Err())
-			case <-time.After(100 * time.Millisecond):
-			}
+		if err := k.delivered(ctx); err != nil {
+			return err
 		}
 	}
 	d.say("the line is back", "every result is delivered")
@@ -284,37 +345,51 @@ func (d *demo) books(ctx context.Context) (bool, error) {
 			records[r.OrderNo] = append(records[r.OrderNo], r)
 		}
 	}
+	type row struct {
+		OrderNo  string `json:"orderNo"`
+		Amount   int64  `json:"amount"`
+		Card     int    `json:"cardLoads"`
+		Meter    string `json:"meter"`
+		Platform string `json:"platform"`
+		Journal  int    `json:"journalWritten"`
+		Agree    bool   `json:"agree"`
+	}
+	var rows []row
+	agreed := true
+	for _, o := range d.p.Orders() {
+		r := row{OrderNo: o.OrderNo, Amount: o.Amount, Platform: o.State}
+		r.Card, r.Meter = d.loads(o)
+		for _, rec := range records[o.OrderNo] {
+			if rec.Outcome == topup.OutcomeWritten {
+				r.Journal++
+			}
+		}
+		r.Agree = r.Card == 1 && r.Journal == 1 && o.State == vcctest.StateSettled && (r.Meter == "-" || r.Meter == "1x")
+		agreed = agreed && r.Agree
+		rows = append(rows, r)
+	}
+	agreed = agreed && len(rows) > 0
+	says := "card, meter, platform and journal agree"
+	if !agreed {
+		says = "card, meter, platform and journal do NOT agree"
+	}
+	if d.json {
+		d.step++
+		d.object(map[string]any{"what": "books", "saw": says, "agree": agreed, "orders": rows})
+		return agreed, nil
+	}
 	var table bytes.Buffer
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "order\tamount\tcard\tmeter\tplatform\tjournal\t")
-	agreed := true
-	for _, o := range d.p.Orders() {
-		loads, meter := d.loads(o)
-		written := 0
-		for _, r := range records[o.OrderNo] {
-			if r.Outcome == topup.OutcomeWritten {
-				written++
-			}
-		}
-		fits := loads == 1 && written == 1 && o.State == vcctest.StateSettled && meter != "0x"
-		agreed = agreed && fits
+	for _, r := range rows {
 		mark := "ok"
-		if !fits {
+		if !r.Agree {
 			mark = "DIFFERS"
 		}
-		fmt.Fprintf(w, "%s\t%d.%02d\tloaded %dx\t%s\t%s\twritten %dx\t%s\n", o.OrderNo, o.Amount/100, o.Amount%100, loads, meter, o.State, written, mark)
+		fmt.Fprintf(w, "%s\t%d.%02d\tloaded %dx\t%s\t%s\twritten %dx\t%s\n", r.OrderNo, r.Amount/100, r.Amount%100, r.Card, r.Meter, r.Platform, r.Journal, mark)
 	}
 	_ = w.Flush()
-	if d.json {
-		_ = json.NewEncoder(d.out).Encode(map[string]any{"agree": agreed, "books": d.p.Books()})
-		return agreed, nil
-	}
-	fmt.Fprintf(d.out, "\n%s\n", table.String())
-	if agreed {
-		fmt.Fprintln(d.out, "card, meter, platform and journal agree")
-	} else {
-		fmt.Fprintln(d.out, "card, meter, platform and journal do NOT agree")
-	}
+	fmt.Fprintf(d.out, "\n%s\n%s\n", table.String(), says)
 	return agreed, nil
 }
 

@@ -22,23 +22,43 @@ import (
 
 // kiosk is a real kioskd process with a simulated reader.
 type kiosk struct {
-	name, dir, reader string
-	config, log       string
-	cmd               *exec.Cmd
-	exited            chan error
-	operator, tech    *localapi.Client
-	plug              *simcard.Plug
+	program        string // kioskd
+	name, terminal string
+	platform       string // its address
+	dir, reader    string
+	config, log    string
+	cmd            *exec.Cmd
+	exited         chan error
+	operator, tech *localapi.Client
+	plug           *simcard.Plug
 }
 
 // startKiosk writes a configuration and starts the daemon next to this binary.
 func startKiosk(ctx context.Context, dir, name, terminal, baseURL string) (*kiosk, error) {
-	k := &kiosk{name: name, dir: filepath.Join(dir, name)}
+	k := &kiosk{name: name, terminal: terminal, platform: baseURL, dir: filepath.Join(dir, name)}
 	if err := os.MkdirAll(k.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("kiosk %s: %w", name, err)
 	}
+	k.config, k.log = filepath.Join(k.dir, "kioskd.toml"), filepath.Join(k.dir, "kioskd.log")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find kioskd: %w", err)
+	}
+	k.program = filepath.Join(filepath.Dir(self), "kioskd")
+	k.dial()
+	return k, k.start(ctx)
+}
+
+func (k *kiosk) dial() {
+	k.operator = localapi.Dial(filepath.Join(k.dir, "run", "operator.sock"))
+	k.tech = localapi.Dial(filepath.Join(k.dir, "run", "technician.sock"))
+}
+
+// configure gives the kiosk's reader an address that was free a moment ago.
+func (k *kiosk) configure(ctx context.Context) error {
 	addr, err := freePort(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.reader = addr
 	l := vcctest.DefaultLayout()
@@ -64,15 +84,12 @@ gas = [%d, %d]
 dir = "%s"
 [local]
 dir = "%s"
-`, name, terminal, baseURL, name, int(name[0]-'A')+1, addr, simCardNo.Offset, simCardNo.Len, l.Count.Offset, l.Count.Len, l.Gas.Offset, l.Gas.Len,
-		filepath.Join(k.dir, "state"), filepath.Join(k.dir, "run"))
-	k.config, k.log = filepath.Join(k.dir, "kioskd.toml"), filepath.Join(k.dir, "kioskd.log")
+`, k.name, k.terminal, k.platform, k.name, int(k.name[0]-'A')+1, addr, simCardNo.Offset, simCardNo.Len, l.Count.Offset, l.Count.Len,
+		l.Gas.Offset, l.Gas.Len, filepath.Join(k.dir, "state"), filepath.Join(k.dir, "run"))
 	if err := os.WriteFile(k.config, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("kiosk %s: %w", name, err)
+		return fmt.Errorf("kiosk %s: %w", k.name, err)
 	}
-	k.operator = localapi.Dial(filepath.Join(k.dir, "run", "operator.sock"))
-	k.tech = localapi.Dial(filepath.Join(k.dir, "run", "technician.sock"))
-	return k, k.start(ctx)
+	return nil
 }
 
 func freePort(ctx context.Context) (string, error) {
@@ -83,34 +100,58 @@ func freePort(ctx context.Context) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
+// start starts the daemon. Somebody else may have taken the reader's address
+// meanwhile: then it gets another.
 func (k *kiosk) start(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find kioskd: %w", err)
+	var err error
+	for range 3 {
+		if k.reader == "" {
+			if err := k.configure(ctx); err != nil {
+				return err
+			}
+		}
+		if err = k.launch(ctx); !errors.Is(err, errEnded) {
+			return err
+		}
+		k.reader = ""
 	}
+	return err
+}
+
+// errEnded: the daemon ended before it served.
+var errEnded = errors.New("ended at once")
+
+func (k *kiosk) launch(ctx context.Context) error {
 	log, err := os.OpenFile(k.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("kiosk %s: %w", k.name, err)
 	}
 	defer log.Close() //nolint:errcheck // the process has its own copy
-	k.cmd = exec.CommandContext(context.WithoutCancel(ctx), filepath.Join(filepath.Dir(self), "kioskd"), "--config", k.config)
+	k.cmd = exec.CommandContext(context.WithoutCancel(ctx), k.program, "--config", k.config)
 	k.cmd.Stderr = log
-	k.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// A Ctrl-C is for the demo, which ends its kiosks in order; one that is
+	// killed takes them with it.
+	k.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := k.cmd.Start(); err != nil {
+		k.cmd = nil
 		return fmt.Errorf("start kioskd (build it beside vccsim): %w", err)
 	}
-	k.exited = make(chan error, 1)
-	go func() { k.exited <- k.cmd.Wait() }()
+	cmd, exited := k.cmd, make(chan error, 1)
+	k.exited = exited
+	go func() { exited <- cmd.Wait() }()
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, fmt.Errorf("kiosk %s does not answer; see %s", k.name, k.log))
+	defer cancel()
 	for {
 		var st agent.Status
 		if k.operator.Get(ctx, "/v1/status", &st) == nil && k.tech.Get(ctx, "/v1/status", &st) == nil {
 			return nil
 		}
 		select {
-		case err := <-k.exited:
-			return fmt.Errorf("kiosk %s ended at once: %w; see %s", k.name, err, k.log)
+		case err := <-exited:
+			k.cmd = nil
+			return fmt.Errorf("kiosk %s %w: %w; see %s", k.name, errEnded, err, k.log)
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -121,13 +162,21 @@ func (k *kiosk) stop(sig syscall.Signal) error {
 	if k.cmd == nil {
 		return nil
 	}
-	err := k.cmd.Process.Signal(sig)
-	werr := <-k.exited
+	cmd := k.cmd
 	k.cmd = nil
-	if sig == syscall.SIGKILL {
-		return err
+	err := cmd.Process.Signal(sig)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil // how it ended, exited tells
 	}
-	return errors.Join(err, werr)
+	select {
+	case werr := <-k.exited:
+		if sig != syscall.SIGKILL {
+			err = errors.Join(err, werr)
+		}
+		return err
+	case <-time.After(20 * time.Second):
+		return errors.Join(fmt.Errorf("kiosk %s does not end: killed; see %s", k.name, k.log), cmd.Process.Kill())
+	}
 }
 
 // insert puts a card in and follows the screen until the card may be taken or
@@ -193,6 +242,42 @@ func (k *kiosk) idle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return k.operator.Events(ctx, func(v agent.View) bool { return v.Stage != agent.StageIdle && v.Stage != agent.StageOut })
+}
+
+// provision gives the kiosk its base key and waits until it is in use.
+func (k *kiosk) provision(ctx context.Context) (kcv string, err error) {
+	got, err := k.tech.Provision(ctx, []byte(simKey), "")
+	if err != nil {
+		return "", fmt.Errorf("provision kiosk %s: %w", k.name, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, 15*time.Second, fmt.Errorf("provision kiosk %s: %s", k.name, got.Why))
+	defer cancel()
+	return got.KCV, k.until(ctx, func(st agent.Status) bool { return st.Key == "active" && st.KCV == got.KCV })
+}
+
+// until asks for the status until it is as wanted, or for ctx's cause.
+func (k *kiosk) until(ctx context.Context, wanted func(agent.Status) bool) error {
+	for {
+		var st agent.Status
+		if err := k.operator.Get(ctx, "/v1/status", &st); err != nil {
+			return fmt.Errorf("kiosk %s: %w", k.name, err)
+		}
+		if wanted(st) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// delivered waits until the kiosk has nothing left to tell.
+func (k *kiosk) delivered(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, fmt.Errorf("kiosk %s: outbox did not drain", k.name))
+	defer cancel()
+	return k.until(ctx, func(st agent.Status) bool { return st.Outbox.Depth == 0 })
 }
 
 // records are the kiosk's top-ups, newest first.
