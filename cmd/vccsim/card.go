@@ -56,6 +56,9 @@ func cardCommand() *cobra.Command {
 	var addr, kind, path string
 	c := &cobra.Command{
 		Use: "card", Short: "Put a virtual card into a kiosk's simulated reader until interrupted", Args: cobra.NoArgs,
+		Long: `Puts a card into a kiosk whose reader.driver is sim, and takes it out when interrupted. A
+memory card is kept in a file between commands, so that the meter can take its gas.`,
+		Example: "  vccsim card\n  vccsim card --kind memory --file card.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var card simcard.Card
 			keep := func() error { return nil }
@@ -96,6 +99,9 @@ func meterCommand() *cobra.Command {
 	var lax bool
 	c := &cobra.Command{
 		Use: "meter", Short: "Hold a kept memory card to the gas meter once", Args: cobra.NoArgs,
+		Long: `Holds the card of a file to its gas meter: it takes the gas if the card's count is newer than
+the last one it took.`,
+		Example: "  vccsim meter --file card.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := readCard(path)
 			if err != nil {

@@ -26,7 +26,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-tags", "sim", "-o", dir+"/", "vcckiosk/cmd/kioskd", "vcckiosk/cmd/vccsim").CombinedOutput()
+	out, err := exec.Command("go", "build", "-tags", "sim", "-o", dir+"/", "vcckiosk/cmd/kioskd", "vcckiosk/cmd/kioskctl", "vcckiosk/cmd/vccsim").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}

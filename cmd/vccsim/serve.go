@@ -85,6 +85,9 @@ func serveCommand() *cobra.Command {
 	var worst, empty bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Serve the platform with one card and one paid order of each kind", Args: cobra.NoArgs,
+		Long: `Serves the platform on a loopback address until interrupted, and prints what a kiosk must be
+told. Its books are at /sim/books; POST /sim/cards and /sim/orders add to them.`,
+		Example: "  vccsim serve\n  vccsim serve --addr 127.0.0.1:0 --worst",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey})
 			pl, err := listen(cmd.Context(), addr, p)
