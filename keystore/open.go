@@ -80,7 +80,7 @@ func (o Options) open(dir string, slot Slot) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close() //nolint:errcheck // only its lock is of use
+	defer unlockClose(d)
 	if err := lock(d, o.Timeout); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (o Options) open(dir string, slot Slot) (*Store, error) {
 	}
 	s, err := o.load(dir, slot, f)
 	if err != nil {
-		_ = f.Close()
+		unlockClose(f)
 		return nil, err
 	}
 	return s, nil
@@ -290,7 +290,15 @@ func createDB(path string, v *vault) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// lock takes the exclusive lock of f, which ends when f is closed.
+// unlockClose ends the lock of f and closes it. Closing alone would leave the lock
+// to any child this process is about to start, which shares the open file until
+// it has become its program.
+func unlockClose(f *os.File) {
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+	_ = f.Close()
+}
+
+// lock takes the exclusive lock of f, until unlockClose.
 func lock(f *os.File, timeout time.Duration) error {
 	end := time.Now().Add(timeout)
 	for {
@@ -318,12 +326,12 @@ func SetAside(dir string, at time.Time) error {
 	if err != nil {
 		return fmt.Errorf("set keystore aside: %w", err)
 	}
-	defer d.Close() //nolint:errcheck // only its lock is of use
+	defer unlockClose(d)
 	if err := lock(d, time.Second); err != nil {
 		return fmt.Errorf("set keystore aside: %w", err)
 	}
 	if f, err := os.Open(filepath.Join(dir, dbName)); err == nil {
-		defer f.Close() //nolint:errcheck // only its lock is of use
+		defer unlockClose(f)
 		if err := lock(f, time.Second); err != nil {
 			return fmt.Errorf("set keystore aside: %w", err)
 		}
