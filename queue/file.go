@@ -159,7 +159,11 @@ func CheckFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("check %s: %w", path, err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	// Closing alone would leave the lock to a child that is being started.
+	defer func() {
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		_ = f.Close()
+	}()
 	// A writer at work would look like damage.
 	if err := lock(context.Background(), f, unix.LOCK_SH, 0); err != nil {
 		return fmt.Errorf("check %s: %w", path, err)

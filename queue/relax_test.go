@@ -23,8 +23,8 @@ func resident(t *testing.T, path string) (n int) {
 	for line := range strings.Lines(string(b)) {
 		f := strings.Fields(line)
 		switch {
-		case len(f) > 5 && strings.Contains(f[0], "-"):
-			inside = f[5] == path
+		case len(f) > 4 && strings.Contains(f[0], "-"): // a mapping begins; memory without a file has no sixth field
+			inside = len(f) > 5 && f[5] == path
 		case inside && len(f) > 1 && f[0] == "Rss:":
 			kb, err := strconv.Atoi(f[1])
 			if err != nil {
