@@ -11,6 +11,7 @@ import (
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
+	"vcckiosk/protocol"
 	"vcckiosk/queue"
 )
 
@@ -25,7 +26,8 @@ type Status struct {
 	Reader    ReaderStatus  `json:"reader"`
 	KCV       string        `json:"kcv,omitempty"`
 	KeyGen    uint64        `json:"keyGen"`
-	Key       string        `json:"key"` // active, pending, none, locked: and why
+	Key       string        `json:"key"`   // active, pending, none, locked: and why
+	Token     string        `json:"token"` // live, none, refused: the session with the platform
 	Outbox    OutboxStatus  `json:"outbox"`
 	Journal   JournalStatus `json:"journal"`
 	Alarms    []string      `json:"alarms,omitempty"`
@@ -81,6 +83,7 @@ func (a *Agent) Status() Status {
 		st.Reader.State = s.kind.String()
 	}
 	st.Key, st.KCV, st.KeyGen = a.keyStatus()
+	st.Token = tokenWords(a.client.TokenInfo())
 	q := a.outbox.Stats()
 	st.Outbox = OutboxStatus{Depth: q.Depth, Scheduled: q.Scheduled, Parked: q.Parked}
 	if !q.Oldest.IsZero() {
@@ -99,6 +102,16 @@ func (a *Agent) Status() Status {
 		st.SkewMS = skew.Milliseconds()
 	}
 	return st
+}
+
+func tokenWords(t protocol.TokenInfo) string {
+	switch {
+	case t.Live:
+		return "live"
+	case t.Refusals > 0:
+		return "refused"
+	}
+	return "none"
 }
 
 func (a *Agent) keyStatus() (words, kcv string, gen uint64) {

@@ -295,6 +295,7 @@ type TokenInfo struct {
 	Expires    time.Time
 	Generation uint64 // of the base key it was opened with
 	HasSession bool   // a session key came with the token
+	Refusals   int    // how often in a row the platform has refused the base key asked with last
 }
 
 // TokenInfo describes the session without its secrets.
@@ -303,10 +304,11 @@ func (c *Client) TokenInfo() TokenInfo {
 	defer c.tokens.mu.Unlock()
 	s := c.tokens.cur
 	if s == nil {
-		return TokenInfo{}
+		return TokenInfo{Refusals: c.tokens.refusals}
 	}
 	return TokenInfo{
-		Live: time.Now().Before(s.usable), Issued: s.issued, Expires: s.expires,
+		Refusals: c.tokens.refusals,
+		Live:     time.Now().Before(s.usable), Issued: s.issued, Expires: s.expires,
 		Generation: s.generation, HasSession: !s.key.empty(),
 	}
 }

@@ -118,6 +118,22 @@ func Key(words, kcv string) Finding {
 	return found("key", Unsure, "密钥状态未知", next, "state of the key: %s", words)
 }
 
+// Token looks at the session with the platform: words as the daemon's status
+// says them.
+func Token(words string) Finding {
+	switch words {
+	case "live":
+		return good("token", "与平台的会话正常", "a session with the platform is open")
+	case "refused":
+		return found("token", Bad, "平台拒绝当前密钥", "ask the back office which key is valid (compare check values), then kioskctl provision set --stdin",
+			"the platform refuses the base key in use")
+	case "none":
+		return found("token", Unsure, "尚未与平台建立会话", "look at the findings on key and network; a session is opened at the next card or heartbeat",
+			"no session with the platform is open")
+	}
+	return found("token", Unsure, "会话状态未知", "kioskctl status", "state of the session: %s", words)
+}
+
 // Reader looks at the reader's state as the daemon saw it last.
 func Reader(name, state string) Finding {
 	switch state {

@@ -93,6 +93,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"no key", doctor.Key("none", ""), doctor.Bad, "no base key"},
 		{"keystore locked", doctor.Key("locked: key file is missing", ""), doctor.Bad, "key file is missing"},
 		{"key not proven", doctor.Key("pending: not proven yet", ""), doctor.Warn, "not proven"},
+		{"key refused", doctor.Token("refused"), doctor.Bad, "refuses the base key"},
+		{"no session", doctor.Token("none"), doctor.Unsure, "no session"},
 		{"alarms", doctor.Alarms([]string{"report.parked", "no.such"}), doctor.Bad, "no.such"},
 		{"reader unplugged", doctor.Reader("ACR38", "reader gone"), doctor.Bad, "ACR38 is not there"},
 		{"pcscd away", doctor.Reader("ACR38", "service down"), doctor.Bad, "pcscd"},
@@ -120,7 +122,7 @@ func TestFaultsAreNamed(t *testing.T) {
 	for _, x := range []doctor.Finding{
 		doctor.Clock(built.AddDate(0, 1, 0), built, time.Second, true), doctor.Clock(built.AddDate(0, 1, 0), built, 0, false),
 		doctor.Zone(built.In(time.FixedZone("CST", 8*3600))), doctor.Outbox(0, 0, 0), doctor.Alarms(nil), doctor.Outbox(3, 0, time.Minute),
-		doctor.Key("active", "1A2B3C"), doctor.Reader("ACR38", "card out"), doctor.Disk(t.TempDir()),
+		doctor.Key("active", "1A2B3C"), doctor.Token("live"), doctor.Reader("ACR38", "card out"), doctor.Disk(t.TempDir()),
 		doctor.Private("keyFile", file(t, 0o600)), doctor.Shielded("config", file(t, 0o640)),
 		network(url, protocol.TLSConfig{CAFile: ca, Pins: []string{pin}}),
 	} {

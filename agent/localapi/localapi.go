@@ -12,6 +12,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/metrics"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
 	"vcckiosk/protocol"
@@ -99,6 +100,7 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		}
 		return Detail{masked(rec), list(versions)}, nil
 	})
+	mux.Handle("GET /metrics", metrics.Handler(a))
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
 		events(w, r, a.Screen.View, a.Screen.Wait)
 	})

@@ -440,3 +440,14 @@ func TestMoreConnectionsThanAKioskNeedsAreClosed(t *testing.T) {
 		}
 	}
 }
+
+func TestMetricsAreOnBothSockets(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	for _, socket := range []string{"o", "t"} {
+		status, h, text := raw(t, filepath.Join(k.dir, socket), "GET", "/metrics", "")
+		if status != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") || !strings.Contains(text, "\nkioskd_serving 0\n") {
+			t.Errorf("%s: %d %s\n%s", socket, status, h.Get("Content-Type"), text)
+		}
+	}
+}

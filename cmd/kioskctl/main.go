@@ -180,7 +180,7 @@ too. Nothing is changed, and no daemon is needed.`, "  kioskctl config check /et
 
 Ends with 0 when it serves and nothing is wrong, with 3 when it is out of service or an
 alarm stands, with 10 when it has no base key in use.`, "  kioskctl status\n  kioskctl --json status", cobra.NoArgs, t.status),
-		prov, card, t.topup(), q, j, cfg, exitCodes())
+		prov, card, t.topup(), q, j, cfg, t.doctorCommand(), exitCodes())
 	return root
 }
 
@@ -239,13 +239,7 @@ func (t *tool) leaf(use, short, long, example string, args cobra.PositionalArgs,
 
 // configCheck asks the daemon's program, which owns the file's schema.
 func (t *tool) configCheck(ctx context.Context, args []string) error {
-	name := "kioskd"
-	if self, err := os.Executable(); err == nil {
-		if beside := filepath.Join(filepath.Dir(self), name); fileExists(beside) {
-			name = beside
-		}
-	}
-	out, err := exec.CommandContext(ctx, name, "-check", "-config", args[0]).CombinedOutput()
+	out, err := exec.CommandContext(ctx, daemonProgram(), "-check", "-config", args[0]).CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
