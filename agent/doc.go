@@ -31,6 +31,7 @@
 //	  cardreader/cardtest the suite every driver passes; transcripts
 //	keystore              base keys (active, pending, previous) and sealing of records
 //	protocol              signed client: sessions, catalogue, calls, error classes
+//	  protocol/catalogue  every interface and field of the platform, as data
 //	  protocol/sign       canonical string and sign
 //	  protocol/vcctest    the platform, written from the documents by its own code
 //	queue                 agent.db's one writer and the durable outbox

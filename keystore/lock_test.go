@@ -18,7 +18,7 @@ func TestAChildBeingStartedKeepsNoLock(t *testing.T) {
 	must(t, lock(d, 0))
 	shared, err := unix.Dup(int(d.Fd()))
 	must(t, err)
-	defer unix.Close(shared) //nolint:errcheck // only its sharing is of use
+	defer unix.Close(shared)
 	unlockClose(d)
 	again, err := os.Open(dir)
 	must(t, err)

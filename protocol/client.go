@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vcckiosk/protocol/catalogue"
 )
 
 // BaseKey is the kiosk's base key as the client sees it: it signs, and it has
@@ -78,13 +80,14 @@ func NewClient(c Config, d Deps) (*Client, error) {
 	return cl, nil
 }
 
-// Endpoints returns the catalogue in use, by code.
-func (c *Client) Endpoints() map[string]Endpoint {
-	all := make(map[string]Endpoint, len(c.catalogue))
-	for k, v := range c.catalogue {
-		all[k] = v
+// Interface returns an interface as this client calls it: code, method and path
+// may differ from the catalogue's, the fields have the catalogue's names.
+func (c *Client) Interface(code string) (catalogue.Interface, bool) {
+	e := c.catalogue[code]
+	if e == nil {
+		return catalogue.Interface{}, false
 	}
-	return all
+	return e.Interface, true
 }
 
 // Skew tells how far the platform's clock is ahead of this machine's, once an
@@ -110,39 +113,50 @@ func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(ctx, d)
 }
 
-// do makes one call within its deadline: with a live session, one renewal and
-// one repeat when the platform rejects the token, one repeat when it says
-// duplicate message, one repeat on the fallback path. Every repeat has a new
-// sequence number and a new sign.
+// do makes one call for a JSON answer, within its deadline.
 func (c *Client) do(ctx context.Context, code string, params map[string]string, body []byte, strict bool) (*value, error) {
-	for k, v := range params {
-		if v == "" {
-			delete(params, k)
-		}
-	}
-	if err := checkParams(code, params); err != nil {
-		return nil, err
-	}
 	ctx, cancel := c.limit(ctx)
 	defer cancel()
+	var v *value
 	r := request{name: code, end: c.catalogue[code], params: params, body: body, strict: strict}
+	err := c.attempts(ctx, r, func(r request, s *session, pw password) error {
+		a, err := c.exchange(ctx, r, s, pw, func(*value) []password { return []password{pw} })
+		v = a.value
+		return err
+	})
+	return v, err
+}
+
+// attempts makes a call with a live session: one renewal and one repeat when
+// the platform rejects the token, one repeat when it says duplicate message,
+// one repeat on the fallback path. Every repeat has a new sequence number and
+// a new sign.
+func (c *Client) attempts(ctx context.Context, r request, attempt func(request, *session, password) error) error {
+	for k, v := range r.params {
+		if v == "" {
+			delete(r.params, k)
+		}
+	}
+	if err := r.end.checkParams(r.name, r.params); err != nil {
+		return err
+	}
 	r.path = r.end.Path
 	var sent, renewed, repeated bool
 	for {
 		s, err := c.live(ctx)
 		if err != nil {
-			return nil, &attemptError{call: code, err: err, session: true, sent: sent}
+			return &attemptError{call: r.name, err: err, session: true, sent: sent}
 		}
 		pw, err := c.password(r, s)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		a, err := c.exchange(ctx, r, s, pw, func(*value) []password { return []password{pw} })
+		err = attempt(r, s, pw)
 		if err == nil {
-			return a.value, nil
+			return nil
 		}
 		if sent && errors.Is(err, ErrNotSent) {
-			err = &attemptError{call: code, err: err, sent: true}
+			err = &attemptError{call: r.name, err: err, sent: true}
 		}
 		sent = sent || !errors.Is(err, ErrNotSent)
 		if e, ok := errors.AsType[*CodeError](err); ok {
@@ -163,7 +177,7 @@ func (c *Client) do(ctx context.Context, code string, params map[string]string, 
 			r.path = r.end.Fallback
 			continue
 		}
-		return nil, err
+		return err
 	}
 }
 

@@ -38,6 +38,7 @@ type Config struct {
 	// DeviceID and OrgCode name this kiosk in every call.
 	DeviceID, OrgCode string
 	Sign              SignConfig
+	Envelope          Envelope
 	Seq               SeqConfig
 	Token             TokenConfig
 	TLS               TLSConfig
@@ -60,6 +61,9 @@ type SignConfig struct {
 	Requests       string // always (default) or token_only: sign getToken only
 	Password       string // auto (default: session key, else token), token, session, base
 	VerifyResponse string // off, if_present (default), require
+	// Place is query (default) or header: the document calls where the sign
+	// stands 请求头, its samples put it into the query.
+	Place string
 }
 
 // SeqConfig shapes the message sequence number.
@@ -86,7 +90,7 @@ type TokenConfig struct {
 type settings struct {
 	Config
 	base      string // without a trailing slash
-	catalogue map[string]Endpoint
+	catalogue map[string]*endpoint
 	sign      sign.Options
 }
 
@@ -119,7 +123,10 @@ func (c Config) validate() (*settings, error) {
 		return nil, err
 	}
 	var err error
-	if s.catalogue, err = override(c.Endpoints); err != nil {
+	if err := s.Envelope.defaults(); err != nil {
+		return nil, err
+	}
+	if s.catalogue, err = override(c.Endpoints, &s.Envelope); err != nil {
 		return nil, err
 	}
 	if c.TimeoutLive < 0 || c.TimeoutBacklog < 0 || c.Token.DefaultLife < 0 || c.Token.MinLife < 0 {
@@ -184,6 +191,7 @@ func (s *settings) checkSign() error {
 		{"sign.charset", &s.Sign.Charset, []string{"utf-8", "gbk"}},
 		{"sign.requests", &s.Sign.Requests, []string{"always", "token_only"}},
 		{"sign.password", &s.Sign.Password, []string{"auto", "token", "session", "base"}},
+		{"sign.place", &s.Sign.Place, []string{"query", "header"}},
 		{"sign.verify_response", &s.Sign.VerifyResponse, []string{"if_present", "off", "require"}},
 	} {
 		v, err := oneOf(f.name, *f.v, f.allowed...)

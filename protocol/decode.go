@@ -147,8 +147,9 @@ func (v *value) member(name string) *value {
 	return nil
 }
 
-// scalars returns the top-level members that have a text, for the sign.
-func (v *value) scalars() (params map[string]string, nested bool) {
+// scalars returns the top-level members that have a text, for the sign, which
+// is none of them.
+func (v *value) scalars(signName string) (params map[string]string, nested bool) {
 	params = map[string]string{}
 	for i, n := range v.names {
 		switch m := v.items[i]; m.kind {
@@ -156,7 +157,9 @@ func (v *value) scalars() (params map[string]string, nested bool) {
 			nested = true
 		case kindNull:
 		default:
-			params[n] = m.text
+			if n != signName {
+				params[n] = m.text
+			}
 		}
 	}
 	return params, nested

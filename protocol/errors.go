@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"vcckiosk/protocol/catalogue"
 )
 
 // Classes of failure. Test with errors.Is; one error can belong to several.
@@ -128,41 +130,10 @@ func permanentCode(n int) bool {
 }
 
 func codeMeaning(code string) string {
-	switch code {
-	case "10001":
-		return "system error"
-	case "10031", "10045":
-		return "interface or method not supported"
-	case "10056":
-		return "duplicate message"
-	case "20001":
-		return "token expired"
-	case "20002":
-		return "credentials wrong"
-	case "30009":
-		return "appId or secret wrong"
-	case "30010":
-		return "token wrong"
-	case "40058":
-		return "token missing or invalid"
-	case "46001":
-		return "order unknown"
-	case "46002":
-		return "number with other content"
-	case "46003":
-		return "held by another number"
-	case "46004":
-		return "given back"
-	case "46005":
-		return "MAC1 wrong"
-	case "46006":
-		return "TAC wrong"
-	case "46007":
-		return "card not allowed"
-	case "46008":
-		return "gas still on the card"
-	case "46009":
-		return "challenge not the newest"
+	for _, r := range catalogue.Results() {
+		if r.Code == code {
+			return r.EN
+		}
 	}
 	return ""
 }

@@ -7,26 +7,34 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
+	"vcckiosk/protocol/catalogue"
 	"vcckiosk/protocol/sign"
 )
 
-// request is one call before it has a sequence number and a sign.
+// request is one call before it has a sequence number and a sign, in the
+// catalogue's names.
 type request struct {
 	name   string // catalogue code; the endpoint's own can be another one
-	end    Endpoint
+	end    *endpoint
 	path   string
 	params map[string]string // besides seq, token and sign
 	body   []byte
+	// upload is a body that is sent and not signed, with its type.
+	upload     func() (io.Reader, int64)
+	uploadType string
 	// strict is set for the calls that open a session or move money: a wrong
 	// sign and a code of 1..9999 make their outcome unknown.
 	strict bool
+	accept string // default application/json
 }
 
 // password signs: it digests a message with the access password.
@@ -49,20 +57,34 @@ func (c *Client) fail(r request, reason string, class ...error) *CallError {
 	return &CallError{Interface: r.name, Method: r.end.Method, Path: r.path, Reason: reason, class: class}
 }
 
-// exchange makes one HTTP request with a new sequence number and sign, and
-// applies the rule for results. sess is nil for getToken.
-func (c *Client) exchange(ctx context.Context, r request, sess *session, pw password, check passwords) (answer, error) {
+// sent is a request that has left and been answered with a status.
+type sent struct {
+	*http.Response
+	began time.Time
+}
+
+// send makes one HTTP request with a new sequence number and sign. sess is nil
+// for getToken. The caller closes the body.
+func (c *Client) send(ctx context.Context, r request, sess *session, pw password) (sent, error) {
 	if err := ctx.Err(); err != nil {
-		return answer{}, c.fail(r, "cancelled before it was sent", ErrTransport, ErrNotSent, err)
+		return sent{}, c.fail(r, "cancelled before it was sent", ErrTransport, ErrNotSent, err)
 	}
-	u, err := c.address(ctx, r, sess, pw)
+	u, t, err := c.address(ctx, r, sess, pw)
 	if err != nil {
-		return answer{}, err
+		return sent{}, err
 	}
-	method := http.MethodGet
+	method := http.MethodPost
+	if r.end.Method == catalogue.Get {
+		method = http.MethodGet
+	}
 	var reqBody io.Reader
-	if r.end.Method != get {
-		method, reqBody = http.MethodPost, bytes.NewReader(r.body)
+	if t.body != nil {
+		reqBody = bytes.NewReader(t.body)
+	}
+	var size int64 = -1
+	if r.upload != nil {
+		reqBody, size = r.upload()
+		t.contentType = r.uploadType
 	}
 	var connected bool
 	_, network := c.transport.(*http.Transport)
@@ -73,24 +95,44 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 	}
 	hr, err := http.NewRequestWithContext(ctx, method, u, reqBody)
 	if err != nil {
-		return answer{}, c.fail(r, "address cannot be built", ErrPermanent, ErrNotSent)
+		return sent{}, c.fail(r, "address cannot be built", ErrPermanent, ErrNotSent)
 	}
-	hr.Header.Set("Accept", "application/json")
-	if r.body != nil {
-		hr.Header.Set("Content-Type", "application/json; charset=utf-8")
+	if size >= 0 {
+		hr.ContentLength = size
 	}
-	began := time.Now()
+	hr.Header.Set("Accept", or(r.accept, "application/json"))
+	if t.contentType != "" {
+		hr.Header.Set("Content-Type", t.contentType)
+	}
+	if t.sign != "" {
+		hr.Header.Set(c.Envelope.Sign, t.sign)
+	}
+	s := sent{began: time.Now()}
 	// The transport directly, not http.Client: no redirect is followed, which
 	// would carry the token away in the Referer, and no *url.Error is made.
-	resp, err := c.transport.RoundTrip(hr)
+	s.Response, err = c.transport.RoundTrip(hr) //nolint:bodyclose // the caller does
 	if err != nil {
-		return answer{}, c.classify(ctx, r, err, network && !connected)
+		return sent{}, c.classify(ctx, r, err, network && !connected)
+	}
+	return s, nil
+}
+
+// exchange makes one call for a JSON answer and applies the rule for results.
+func (c *Client) exchange(ctx context.Context, r request, sess *session, pw password, check passwords) (answer, error) {
+	resp, err := c.send(ctx, r, sess, pw)
+	if err != nil {
+		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }() // read to its end or given up
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	return c.readAnswer(ctx, r, resp, resp.Body, sess, check)
+}
+
+// readAnswer reads body, which is resp's, as a JSON answer.
+func (c *Client) readAnswer(ctx context.Context, r request, resp sent, body io.Reader, sess *session, check passwords) (answer, error) {
+	raw, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	ended := time.Now()
 	c.log.Debug("platform call", slog.String("interface", r.name), slog.Int("status", resp.StatusCode),
-		slog.Int("bytes", len(raw)), slog.Duration("took", ended.Sub(began)))
+		slog.Int("bytes", len(raw)), slog.Duration("took", ended.Sub(resp.began)))
 	switch {
 	case len(raw) > maxAnswer:
 		return answer{}, c.fail(r, "answer is too large", ErrTransport)
@@ -102,19 +144,24 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 	a := answer{}
 	if d, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		a.date = d
-		c.sawDate(d, began.Add(ended.Sub(began)/2))
+		c.sawDate(d, resp.began.Add(ended.Sub(resp.began)/2))
 	}
-	a.value, err = c.result(r, resp, raw, sess, check)
+	a.value, err = c.result(r, resp.Response, raw, sess, check)
 	return a, err
 }
 
-// address builds the signed address. Every parameter is checked first.
-func (c *Client) address(ctx context.Context, r request, sess *session, pw password) (string, error) {
+// address builds the signed address and what else travels. Every parameter is
+// checked first, in the catalogue's names.
+func (c *Client) address(ctx context.Context, r request, sess *session, pw password) (string, travel, error) {
 	serial, err := c.deps.Seq.Next(ctx)
 	if err != nil {
 		e := c.fail(r, "no sequence number", ErrTransport, ErrNotSent)
 		e.cause = err
-		return "", e
+		return "", travel{}, e
+	}
+	common := map[string]string{"seq": c.Seq.format(r.end.Code, time.Now(), serial)}
+	if sess != nil {
+		common["token"] = sess.token.reveal()
 	}
 	params := make(map[string]string, len(r.params)+2)
 	for k, v := range r.params {
@@ -122,25 +169,42 @@ func (c *Client) address(ctx context.Context, r request, sess *session, pw passw
 			params[k] = v
 		}
 	}
-	params["seq"] = c.Seq.format(r.end.Code, time.Now(), serial)
-	if sess != nil {
-		params["token"] = sess.token.reveal()
+	for _, set := range []map[string]string{params, common} {
+		if err := r.end.checkParams(r.name, set); err != nil {
+			return "", travel{}, err
+		}
 	}
-	if err := checkParams(r.name, params); err != nil {
-		return "", err
+	t, err := r.end.wire(params, r.body)
+	if err != nil {
+		return "", travel{}, c.fail(r, "cannot be put into the platform's form: "+err.Error(), ErrPermanent, ErrNotSent)
 	}
-	q := make(url.Values, len(params)+1)
-	for k, v := range params {
+	signed := maps.Clone(t.signed)
+	if signed == nil {
+		signed = map[string]string{}
+	}
+	q := make(url.Values, len(t.query)+3)
+	for k, v := range t.query {
 		q.Set(k, v)
 	}
-	if sess == nil || c.Sign.Requests == "always" {
-		message, err := sign.Canonical(params, r.body, c.sign)
-		if err != nil {
-			return "", c.fail(r, "cannot be signed", ErrPermanent, ErrNotSent)
+	for k, name := range map[string]string{"seq": c.Envelope.Seq, "token": c.Envelope.Token} {
+		if v, has := common[k]; has {
+			q.Set(name, v)
+			signed[name] = v
 		}
-		q.Set("sign", c.sign.Case(pw(message)))
 	}
-	return c.base + r.path + "?" + q.Encode(), nil
+	if sess == nil || c.Sign.Requests == "always" {
+		message, err := sign.Canonical(signed, t.inSign, c.sign)
+		if err != nil {
+			return "", travel{}, c.fail(r, "cannot be signed", ErrPermanent, ErrNotSent)
+		}
+		s := c.sign.Case(pw(message))
+		if c.Sign.Place == "header" {
+			t.sign = s
+		} else {
+			q.Set(c.Envelope.Sign, s)
+		}
+	}
+	return c.base + r.path + "?" + q.Encode(), t, nil
 }
 
 // classify turns an error of the network stack into one that is safe to show.
@@ -185,11 +249,13 @@ func (c *Client) classify(ctx context.Context, r request, err error, neverConnec
 	return c.fail(r, "connection failed", class...)
 }
 
-// result applies the rule for results: an object without resultCode, or with
-// 0, is success.
+// result applies the rule for results: an answer without resultCode, or with
+// 0, is success. What it returns has the catalogue's names; the sign is over
+// what travelled.
 func (c *Client) result(r request, resp *http.Response, raw []byte, sess *session, check passwords) (*value, error) {
 	v, why := parseAnswer(raw)
-	if why == "" && v.kind != kindObject {
+	array := why == "" && v.kind == kindArray && r.end.Shape == catalogue.Array
+	if why == "" && v.kind != kindObject && !array {
 		why = "answer is not an object"
 	}
 	if why != "" {
@@ -198,7 +264,7 @@ func (c *Client) result(r request, resp *http.Response, raw []byte, sess *sessio
 		}
 		return nil, c.bad(r, resp, why)
 	}
-	code, why := resultCode(v)
+	code, why := c.resultCode(v)
 	if why != "" {
 		return nil, c.bad(r, resp, why)
 	}
@@ -210,29 +276,46 @@ func (c *Client) result(r request, resp *http.Response, raw []byte, sess *sessio
 		if resp.StatusCode != http.StatusOK {
 			return nil, c.bad(r, resp, "refused on the way")
 		}
-		if why := c.verify(v, r.strict, check); why != "" {
+		if why := c.verify(v, r.strict, check); why != "" && !(array && c.Sign.VerifyResponse != "require") {
 			return nil, c.bad(r, resp, why)
 		}
 	}
-	if code == 0 {
-		return v, nil
-	}
-	if code < 10000 && !r.strict {
+	if code != 0 && code < 10000 && !r.strict {
 		c.log.Warn("platform answered a success code other than 0",
 			slog.String("interface", r.name), slog.Int("code", code))
+		code = 0
+	}
+	if code == 0 {
+		if c.Envelope.Data != "" && !array {
+			if v = v.member(c.Envelope.Data); v == nil || v.kind != kindObject && v.kind != kindArray {
+				return nil, c.bad(r, resp, "answer has no "+c.Envelope.Data)
+			}
+		}
+		if err := r.end.translate(v); err != nil {
+			return nil, c.bad(r, resp, "answer field "+err.Error())
+		}
 		return v, nil
 	}
 	e := &CodeError{Interface: r.name, Code: strconv.Itoa(code), after: retryAfter(resp)}
 	// The text of a refused getToken is dropped: it could name a session this
 	// client does not know and so cannot take out.
-	if m := v.member("resultMsg"); m != nil && m.kind == kindString && sess != nil {
+	if m := v.member(c.Envelope.Msg); m != nil && m.kind == kindString && sess != nil {
 		secrets := []string{sess.token.reveal(), sess.key.reveal()}
 		if q := resp.Request; q != nil && q.URL != nil {
-			secrets = append(secrets, q.URL.Query().Get("sign"))
+			secrets = append(secrets, q.URL.Query().Get(c.Envelope.Sign), q.Header.Get(c.Envelope.Sign))
 		}
 		e.Msg = scrub(m.text, secrets...)
 	}
 	return nil, e
+}
+
+// translate gives the fields of an answer the catalogue's names. Of a list
+// they lie in datas.
+func (e *endpoint) translate(v *value) error {
+	if e.Shape == catalogue.List && v.kind == kindObject {
+		return e.in.apply(v.member("datas"))
+	}
+	return e.in.apply(v)
 }
 
 func (c *Client) bad(r request, resp *http.Response, why string) *CallError {
@@ -248,19 +331,28 @@ func (c *Client) bad(r request, resp *http.Response, why string) *CallError {
 }
 
 // resultCode reads the code, string or number; 0 when absent.
-func resultCode(v *value) (int, string) {
-	m := v.member("resultCode")
+func (c *Client) resultCode(v *value) (int, string) {
+	m := v.member(c.Envelope.Code)
 	switch {
 	case m == nil || m.kind == kindNull:
 		return 0, ""
 	case m.kind != kindString && m.kind != kindNumber:
 		return 0, "answer field resultCode: not a string or number"
-	case m.text == "0":
+	}
+	text := m.text
+	if slices.Contains(c.Envelope.Success, text) {
 		return 0, ""
-	case len(m.text) < 1 || len(m.text) > 9 || m.text[0] < '1' || m.text[0] > '9':
+	}
+	if to, has := c.Envelope.Codes[text]; has {
+		text = to
+	}
+	switch {
+	case text == "0":
+		return 0, ""
+	case !resultForm.MatchString(text):
 		return 0, "answer field resultCode: not a code"
 	}
-	n, err := strconv.Atoi(m.text)
+	n, err := strconv.Atoi(text)
 	if err != nil {
 		return 0, "answer field resultCode: not a code"
 	}
@@ -274,14 +366,14 @@ func (c *Client) verify(v *value, strict bool, check passwords) string {
 	if mode == "off" {
 		return ""
 	}
-	m := v.member("sign")
+	m := v.member(c.Envelope.Sign)
 	if m == nil || m.kind == kindNull {
 		if mode == "require" {
 			return "answer has no sign"
 		}
 		return ""
 	}
-	params, nested := v.scalars()
+	params, nested := v.scalars(c.Envelope.Sign)
 	message, err := sign.Canonical(params, nil, c.sign)
 	if err == nil && m.kind == kindString {
 		for _, pw := range check(v) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"vcckiosk/protocol/catalogue"
 )
 
 // format is the rule of one field. Text goes by form (or, without one, by
@@ -66,6 +68,9 @@ var (
 	clockForm = pattern(`(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]`, 6, "want HHmmss")
 	stampForm = pattern(`20[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]`, 14, "want yyyyMMddHHmmss")
 	yesNo     = words("Y", "N")
+
+	integerForm  = pattern("-?(?:0|[1-9][0-9]{0,14})", 16, "want an integer")
+	dateTimeForm = pattern(`20[0-9]{2}-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]`, 19, "want yyyy-MM-dd HH:mm:ss")
 
 	// A card's own log shows whatever some terminal wrote there: digits only,
 	// no calendar.
@@ -303,12 +308,47 @@ func checkInner(code, field string, v reflect.Value) error {
 	return checkValue(code, field, v)
 }
 
-// checkParams checks the parameters of a query.
-func checkParams(code string, params map[string]string) error {
+// checkParams checks the parameters of a query. A name that neither has a rule
+// nor stands in the catalogue is not sent.
+func (e *endpoint) checkParams(code string, params map[string]string) error {
 	for k, v := range params {
-		if why := formats[k].check(v); why != "" {
+		if why := e.rule(k).check(v); why != "" {
 			return &FieldError{Interface: code, Field: k, Why: why}
 		}
 	}
 	return nil
+}
+
+// rule is the rule of a field: the one of its name, else the one its type in
+// the catalogue gives.
+func (e *endpoint) rule(name string) format {
+	if f, has := formats[name]; has && f.max > 0 {
+		return f
+	}
+	f, has := e.fields[name]
+	if !has {
+		return format{}
+	}
+	return typeRule(f)
+}
+
+// defaultLen is how long a text may be whose length the document does not say.
+const defaultLen = 256
+
+func typeRule(f catalogue.Field) format {
+	limit := f.Len
+	if limit == 0 {
+		limit = defaultLen
+	}
+	switch f.Type {
+	case catalogue.Integer:
+		return integerForm
+	case catalogue.Timestamp:
+		return stampForm
+	case catalogue.DateTime:
+		return dateTimeForm
+	case catalogue.Hex:
+		return hexText(limit)
+	}
+	return printable(limit)
 }

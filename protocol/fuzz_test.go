@@ -46,7 +46,7 @@ func FuzzAnswer(f *testing.F) {
 			if !json.Valid([]byte(strings.TrimPrefix(string(raw), "\ufeff"))) {
 				t.Error("accepted what is not JSON")
 			}
-			v.scalars()
+			v.scalars("sign")
 		}
 	})
 }

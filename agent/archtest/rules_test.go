@@ -36,7 +36,8 @@ var inside = map[string][]string{
 	"cardreader/cardtest": {"cardreader", "cardreader/apdu", "cardreader/simcard"},
 	"protocol/sign":       nil,
 	"protocol/keysms":     nil,
-	"protocol/vcctest":    nil, // never protocol: a platform is a second opinion
+	"protocol/catalogue":  nil,                    // a table
+	"protocol/vcctest":    {"protocol/catalogue"}, // never protocol or sign: a platform is a second opinion
 }
 
 // simulators make money and gas out of nothing: they are for tests and for the tools named in mayUseSimulators.

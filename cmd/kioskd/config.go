@@ -21,6 +21,9 @@ type Config struct {
 	Auth   AuthConfig   `toml:"auth"`
 	Seq    SeqConfig    `toml:"seq"`
 	Sign   SignConfig   `toml:"sign"`
+
+	Envelope EnvelopeConfig `toml:"envelope"`
+
 	Reader ReaderConfig `toml:"reader"`
 	Card   CardConfig   `toml:"card"`
 	State  StateConfig  `toml:"state"`
@@ -48,10 +51,26 @@ type APIConfig struct {
 	Endpoints      map[string]Endpoint `toml:"endpoints"`       // by interface code, such as "4006"
 }
 
-// Endpoint replaces a row of the catalogue of interfaces.
+// Endpoint replaces a row of the catalogue of interfaces (docs/protocol-coverage.md); what is left out stays.
 type Endpoint struct {
-	Method string `toml:"method"`
-	Path   string `toml:"path"`
+	Code     string            `toml:"code"`     // 4 or 5 digits, lead the sequence number
+	Method   string            `toml:"method"`   // GET, POST (JSON) or FORM
+	Path     string            `toml:"path"`     // after base_url
+	Fallback string            `toml:"fallback"` // tried once when path is answered 404
+	Names    map[string]string `toml:"names"`    // the platform's name of a field, by the catalogue's
+	Units    map[string]string `toml:"units"`    // of an amount: fen or yuan, cl (0.01 m³) or m3
+}
+
+// EnvelopeConfig is how the platform wraps its answers and calls the common parameters.
+type EnvelopeConfig struct {
+	Code    string            `toml:"code"`    // name of the result code; default resultCode
+	Msg     string            `toml:"msg"`     // name of its text; default resultMsg
+	Data    string            `toml:"data"`    // member with the fields; default: beside the code
+	Success []string          `toml:"success"` // codes that mean success besides an absent one and 0
+	Codes   map[string]string `toml:"codes"`   // the platform's codes into the catalogue's
+	Seq     string            `toml:"seq"`     // name of the sequence number; default seq
+	Token   string            `toml:"token"`   // name of the token; default token
+	Sign    string            `toml:"sign"`    // name of the sign; default sign
 }
 
 // AuthConfig says as whom the kiosk opens a session.
@@ -77,6 +96,10 @@ type SignConfig struct {
 	Requests       string `toml:"requests"`        // always (default) or token_only
 	Password       string `toml:"password"`        // auto (default), token, session, base
 	VerifyResponse string `toml:"verify_response"` // if_present (default), off, require
+	Place          string `toml:"place"`           // query (default) or header
+	ExcludeKeys    bool   `toml:"exclude_keys"`    // sign values only
+	KeepEmpty      bool   `toml:"keep_empty"`      // keys of empty values take part
+	LowerHex       bool   `toml:"lower_hex"`       // lower-case digits
 }
 
 // ReaderConfig chooses the card reader.

@@ -119,15 +119,17 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog.Logger) (*protocol.Client, error) {
 	endpoints := map[string]protocol.Endpoint{}
 	for code, e := range c.API.Endpoints {
-		endpoints[code] = protocol.Endpoint{Code: code, Method: e.Method, Path: e.Path}
+		endpoints[code] = protocol.Endpoint(e)
 	}
 	return protocol.NewClient(protocol.Config{
 		BaseURL: c.API.BaseURL, Endpoints: endpoints, Auth: protocol.AuthMode(c.Auth.Mode), AppID: c.Auth.AppID,
 		ChannelID: c.Auth.ChannelID, DeviceID: c.Device.ID, OrgCode: c.Device.OrgCode,
 		Sign: protocol.SignConfig{
 			Sort: c.Sign.Sort, Value: c.Sign.Value, Charset: c.Sign.Charset, Requests: c.Sign.Requests,
-			Password: c.Sign.Password, VerifyResponse: c.Sign.VerifyResponse,
+			Password: c.Sign.Password, VerifyResponse: c.Sign.VerifyResponse, Place: c.Sign.Place,
+			ExcludeKeys: c.Sign.ExcludeKeys, KeepEmpty: c.Sign.KeepEmpty, LowerHex: c.Sign.LowerHex,
 		},
+		Envelope: protocol.Envelope(c.Envelope),
 		Seq: protocol.SeqConfig{
 			CodeWidth: c.Seq.CodeWidth, SerialWidth: c.Seq.SerialWidth, CodeMode: c.Seq.CodeMode, Partition: c.Seq.Partition,
 		},

@@ -185,6 +185,7 @@ func doc(name string) func(*Field)       { return func(f *Field) { f.Doc = name 
 func orgCode() Field {
 	return need("orgCode", String, 20, "组织机构编码", "organisation code, appendix B")
 }
+
 func subsCode() Field {
 	return need("subsCode", String, 20, "气户户号", "number of the gas account")
 }

@@ -225,6 +225,15 @@ func TestLapsesOfTheConnection(t *testing.T) {
 	}
 }
 
+func endpointOf(code string) endpoint {
+	for _, e := range endpoints(nil) {
+		if e.code == code {
+			return e
+		}
+	}
+	return endpoint{}
+}
+
 func TestLapseOfUselessAnswers(t *testing.T) {
 	for name, l := range map[string]Lapses{"{}": {EmptyAnswers: true}, "<html>": {HTMLAnswers: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +243,7 @@ func TestLapseOfUselessAnswers(t *testing.T) {
 				executed := 0
 				for i := range 20 {
 					no := "T" + itoa(int64(i))
-					e := endpoints(nil)[6] // 6003
+					e := endpointOf("6003")
 					body := []byte(`{"termTransNo":"` + num(no) + `","orderNo":"L1","deviceId":"K","orgCode":"","reason":"02","time":"20260101000000"}`)
 					status, out, err := a.raw(e.code, e.method, e.path, map[string][]string{}, body)
 					if err != nil || status != 200 || !strings.HasPrefix(string(out), name) {

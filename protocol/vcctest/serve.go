@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"vcckiosk/protocol/catalogue"
 )
 
 const maxBody = 1 << 20
@@ -18,23 +20,22 @@ const maxBody = 1 << 20
 // endpoint is one interface: method and the end of its path.
 type endpoint struct{ code, method, path string }
 
+// endpoints are the catalogue's, which both ends share: what an interface is
+// called is not what is tested here.
 func endpoints(override map[string]string) []endpoint {
-	list := []endpoint{
-		{"1001", http.MethodGet, "/oauth/getToken"},
-		{"1002", http.MethodGet, "/oauth2/getToken"},
-		{"3010", http.MethodPost, "/iccard/getCardInfo"},
-		{"3019", http.MethodGet, "/iccard/queryPrice"},
-		{"4006", http.MethodPost, "/iccard/recharge"},
-		{"6002", http.MethodPost, "/iccard/reportResult"},
-		{"6003", http.MethodPost, "/iccard/reverse"},
-		{"6004", http.MethodPost, "/device/heartbeat"},
-		{"6005", http.MethodGet, "/device/time"},
-		{"6006", http.MethodGet, "/iccard/queryOrder"},
-	}
-	for i, e := range list {
-		if path, ok := override[e.code]; ok {
-			list[i].path = path
+	var list []endpoint
+	for _, i := range catalogue.All() {
+		if i.Method == catalogue.Push {
+			continue
 		}
+		e := endpoint{i.Code, http.MethodPost, i.Path}
+		if i.Method == catalogue.Get {
+			e.method = http.MethodGet
+		}
+		if path, ok := override[i.Code]; ok {
+			e.path = path
+		}
+		list = append(list, e)
 	}
 	return list
 }
