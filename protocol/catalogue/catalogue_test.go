@@ -135,3 +135,25 @@ func TestTheCallerMayChangeWhatItGot(t *testing.T) {
 		t.Error("one caller's change reached another")
 	}
 }
+
+// TestExamplesFitTheirFields.
+func TestExamplesFitTheirFields(t *testing.T) {
+	t.Parallel()
+	for _, i := range catalogue.All() {
+		for _, f := range slices.Concat(i.Request, i.Answer) {
+			switch v := catalogue.Example(f).(type) {
+			case string:
+				if f.Type == catalogue.Integer || f.Len > 0 && len([]rune(v)) > f.Len {
+					t.Errorf("%s %s: %q", i.Code, f.Name, v)
+				}
+			case int:
+				if f.Type != catalogue.Integer {
+					t.Errorf("%s %s: %d", i.Code, f.Name, v)
+				}
+			}
+		}
+		if got := catalogue.Row(i.Answer); len(i.Answer) > 0 && len(got) == 0 {
+			t.Errorf("%s: empty example", i.Code)
+		}
+	}
+}

@@ -273,8 +273,10 @@ func (p *Platform) business(q *request) (any, *refusal) {
 		return p.heartbeat(q.body)
 	case "6005":
 		return map[string]any{"timestamp": p.b.stamp()}, nil
+	case "3016":
+		return p.recharges(q)
 	}
-	return nil, refuse(codeAPI, "interface unknown")
+	return p.table(q)
 }
 
 func run[T any](body []byte, f func(*T) (any, *refusal)) (any, *refusal) {
@@ -298,6 +300,9 @@ func (p *Platform) render(answer any, r *refusal, password string, wrongSign boo
 	body, err := json.Marshal(answer)
 	if err != nil {
 		body = []byte("{}") // our own types marshal
+	}
+	if body[0] == '[' {
+		return body // a bare array has no place for members
 	}
 	if r == nil && o.ResultCode == ResultString {
 		body = splice(body, `"resultCode":"0","resultMsg":""`)

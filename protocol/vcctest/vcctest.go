@@ -30,6 +30,8 @@ type Platform struct {
 	calls         map[string]int
 	beats         map[string]json.RawMessage
 	late          []lateCall // by due time
+	tables        map[string][]Row
+	deeds         int // what was done by interfaces without books
 }
 
 type lateCall struct {
@@ -63,7 +65,7 @@ func New(o Options) *Platform {
 		hook:     o.Hook,
 		accounts: []Account{{AppID: o.AppID, DeviceID: o.DeviceID, BaseKey: o.BaseKey}},
 		tokens:   map[string]*token{}, seqs: map[string]bool{}, oldSeqs: map[string]bool{},
-		calls: map[string]int{}, beats: map[string]json.RawMessage{},
+		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{},
 	}
 }
 
