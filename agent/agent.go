@@ -118,6 +118,7 @@ type Agent struct {
 	power   string // name of this power session
 	keysWhy string
 	alarms  alarms
+	calls   callGuard
 	reading atomic.Pointer[Reading]
 	state   atomic.Pointer[readerState]
 	started time.Time

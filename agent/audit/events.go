@@ -37,6 +37,7 @@ const (
 	CommitInDoubt  Event = "commit.in_doubt"
 	KeyLapsed      Event = "key.lapsed"
 	OperatorSettle Event = "operator.settle"
+	OperatorCall   Event = "operator.call"
 	DaemonUnclean  Event = "daemon.unclean_stop"
 )
 
@@ -101,6 +102,7 @@ var Catalogue = []Def{
 	{OutboxDamaged, Critical, true, "待上报消息损坏", "a stored message is damaged", "keep the files for support; the message is made again from its record"},
 	{CommitInDoubt, Critical, false, "写盘结果不明", "nobody knows whether a commit reached the disk", "if it comes back, change the disk"},
 	{KeyLapsed, Warning, true, "新密钥超时未验证", "a new key was not proven in time", "check the network, then provision again"},
+	{OperatorCall, Info, false, "技术员查询平台", "a technician asked the platform by hand", "nothing"},
 	{OperatorSettle, Warning, false, "人工结案", "an operator settled a top-up by hand", "nothing"},
 	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
 }

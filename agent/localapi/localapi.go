@@ -7,6 +7,7 @@ package localapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 
@@ -122,6 +123,20 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		}
 		return done, a.Requeue(c.Context(), n, c.peer())
 	})
+	tech("/v1/call", func(c *call) (any, error) {
+		var in struct {
+			Code   string            `json:"code"`
+			Fields map[string]string `json:"fields"`
+		}
+		if err := c.json(&in); err != nil {
+			return nil, err
+		}
+		v, err := a.Call(c.Context(), in.Code, in.Fields, c.peer())
+		if e, is := errors.AsType[*protocol.CodeError](err); is && e.Msg != "" {
+			err = fmt.Errorf("%w: %s", err, e.Msg) // shown to who asked, kept nowhere
+		}
+		return v, err
+	})
 	// One offer at a time: a technician is told what became of the key given
 	// here, not of one that somebody else has put in its place meanwhile.
 	turn := make(chan struct{}, 1)
@@ -224,7 +239,12 @@ func statusOf(err error) int {
 	if _, is := errors.AsType[faulty](err); is {
 		return http.StatusServiceUnavailable
 	}
+	if _, is := errors.AsType[*protocol.FieldError](err); is {
+		return http.StatusUnprocessableEntity
+	}
 	switch {
+	case errors.Is(err, agent.ErrTooOften):
+		return http.StatusTooManyRequests
 	case errors.Is(err, errTooLong):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errTooSlow):
@@ -237,8 +257,12 @@ func statusOf(err error) int {
 		return http.StatusConflict
 	case errors.Is(err, keystore.ErrBadKey), errors.Is(err, agent.ErrKCV):
 		return http.StatusUnprocessableEntity
-	case errors.Is(err, protocol.ErrKeyRefused), errors.Is(err, errRole):
+	case errors.Is(err, protocol.ErrKeyRefused), errors.Is(err, errRole), errors.Is(err, agent.ErrNotReading):
 		return http.StatusForbidden
+	case errors.Is(err, protocol.ErrTransport), errors.Is(err, protocol.ErrAuth):
+		return http.StatusBadGateway
+	case errors.Is(err, protocol.ErrBusiness):
+		return http.StatusUnprocessableEntity
 	case errors.Is(err, agent.ErrNoKeystore):
 		return http.StatusServiceUnavailable
 	default:

@@ -21,6 +21,7 @@ import (
 	"vcckiosk/agent/localapi"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
+	"vcckiosk/protocol/vcctest"
 	"vcckiosk/queue"
 )
 
@@ -59,6 +60,10 @@ func TestEveryRefusalIsAProblem(t *testing.T) {
 		{"requeue of nothing", "t", "POST", "/v1/queue/7/requeue", "", 404, "no such item"},
 		{"requeue by an operator", "o", "POST", "/v1/queue/7/requeue", "", 403, "technician"},
 		{"key by an operator", "o", "POST", "/v1/provision", `{"key":"` + baseKey + `"}`, 403, "technician"},
+		{"call by an operator", "o", "POST", "/v1/call", `{"code":"3005"}`, 403, "technician"},
+		{"call of what changes something", "t", "POST", "/v1/call", `{"code":"4006"}`, 403, "only interfaces that read"},
+		{"call of nothing", "t", "POST", "/v1/call", `{"code":"9999"}`, 422, "no such interface"},
+		{"call with a bad field", "t", "POST", "/v1/call", `{"code":"3005","fields":{"subsCode":"a b"}}`, 422, "subsCode"},
 		{"body is garbage", "t", "POST", "/v1/provision", `}{`, 400, "not the JSON"},
 		{"body is of another type", "t", "POST", "/v1/provision", `{"key":17}`, 400, "not the JSON"},
 		{"body is empty", "t", "POST", "/v1/session/choose", ``, 400, "not the JSON"},
@@ -449,5 +454,40 @@ func TestMetricsAreOnBothSockets(t *testing.T) {
 		if status != 200 || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") || !strings.Contains(text, "\nkioskd_serving 0\n") {
 			t.Errorf("%s: %d %s\n%s", socket, status, h.Get("Content-Type"), text)
 		}
+	}
+}
+
+// TestACallByHandIsBoundedAndRecorded.
+func TestACallByHandIsBoundedAndRecorded(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	must(t, k.platform.AddRows("3007", vcctest.Row{"subsCode": "1400", "name": "张**", "orgCode": "SU0105"}))
+	if _, err := k.tech.Provision(t.Context(), []byte(baseKey), ""); err != nil {
+		t.Fatal(err)
+	}
+	ask := map[string]any{"code": "3005", "fields": map[string]string{"subsCode": "1400"}}
+	var got struct{ Name string }
+	must(t, k.tech.Post(t.Context(), "/v1/call", ask, &got))
+	if got.Name != "张**" {
+		t.Errorf("answered %+v", got)
+	}
+	err := k.tech.Post(t.Context(), "/v1/call", map[string]any{"code": "3005", "fields": map[string]string{"subsCode": "9"}}, &got)
+	if err == nil || !strings.Contains(err.Error(), "20040") {
+		t.Errorf("nothing found: %v", err)
+	}
+	refused := 0
+	for range 10 {
+		if err := k.tech.Post(t.Context(), "/v1/call", ask, &got); err != nil {
+			if p, is := errors.AsType[*localapi.Problem](err); !is || p.Status != 429 {
+				t.Fatal(err)
+			}
+			refused++
+		}
+	}
+	if refused < 5 {
+		t.Errorf("only %d of 10 calls at once were refused", refused)
+	}
+	if n := k.platform.Calls()["3005"]; n > 7 {
+		t.Errorf("%d calls reached the platform", n)
 	}
 }
