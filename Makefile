@@ -3,6 +3,10 @@
 # Variables: OPEN=1 leaves the demo running, JSON=1 makes it print an object per step; BENCH, BENCHPKGS, FUZZTIME,
 # FUZZ (a pattern of names), RACEFLAGS, TESTFLAGS and RIGFLAGS are handed on; FULL=1 makes rig run its full numbers.
 
+# A test that fails in front of a filter fails the target.
+SHELL       := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 GO       ?= go
 CC       := $(or $(shell $(GO) env CC),gcc)
 PURE     := CGO_ENABLED=0
@@ -23,7 +27,7 @@ RIGFLAGS  ?=
 FULL      ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet lint fmt test test-all race model crashes bench fuzz demo tools-sim rig rig-bin footprint nspawn deb cross crash soak vm
+.PHONY: help deps build vet lint fmt test test-all race openapi model crashes bench fuzz demo tools-sim rig rig-bin footprint nspawn deb cross crash soak vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +92,7 @@ test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the
 	$(PURE) $(GO) build ./...
 	$(PURE) GOARCH=arm64 $(GO) build ./...
 	$(PURE) GOARCH=arm GOARM=7 $(GO) build ./...
+	@$(MAKE) --no-print-directory openapi
 	@bash .ci/peers
 	CGO_ENABLED=1 $(GO) vet -tags pcsc ./cardreader/pcsc ./cmd/kioskd
 	CGO_ENABLED=1 $(GO) test -tags pcsc -count=1 -v ./cardreader/pcsc/... | grep -vE '^(=== |--- PASS|    --- PASS|        --- PASS)'
@@ -108,6 +113,11 @@ race: ## the tests under the race detector
 	else \
 		echo 'race: NOT RUN, no C compiler ($(CC)): make deps'; \
 	fi
+
+openapi: tools-sim ## what a platform must build, as OpenAPI 3.1, into dist/; checked by a library of others
+	@mkdir -p dist
+	@bin/vccsim openapi >dist/vcc-openapi.json
+	@cd .ci/openapi && OPENAPI=$(CURDIR)/dist/vcc-openapi.json $(PURE) $(GO) test -count=1 -v . | grep -vE '^(===|---|PASS)'
 
 model: ## the exhaustive model of the verdicts, and its mutants
 	$(PURE) $(GO) test ./agent/topup -run 'TestModel|TestMutants' -v

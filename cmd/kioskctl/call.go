@@ -87,8 +87,8 @@ func printAnswer(w io.Writer, code string, raw json.RawMessage) {
 		_ = json.Unmarshal(raw, &rows) // kioskd has checked it
 	case catalogue.List:
 		var page struct {
-			Datas []map[string]json.RawMessage
-			Total json.Number
+			Datas []map[string]json.RawMessage `json:"datas"`
+			Total json.Number                  `json:"total"`
 		}
 		_ = json.Unmarshal(raw, &page)
 		rows = page.Datas

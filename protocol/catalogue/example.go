@@ -5,6 +5,12 @@ import "strings"
 // Example is a value a field could have: for documentation, and for a
 // simulator that has nothing better. It fits the field's type and length.
 func Example(f Field) any {
+	switch f.Type {
+	case Timestamp:
+		return "20260102030405"
+	case DateTime:
+		return "2026-01-02 03:04:05"
+	}
 	last := f.Name[strings.LastIndex(f.Name, ".")+1:]
 	if v, has := examples()[last]; has && f.Type != Objects && f.Type != Nested {
 		if s, is := v.(string); is != (f.Type == Integer) && (!is || f.Len == 0 || len([]rune(s)) <= f.Len) {
@@ -14,10 +20,6 @@ func Example(f Field) any {
 	switch f.Type {
 	case Integer:
 		return 1
-	case Timestamp:
-		return "20260102030405"
-	case DateTime:
-		return "2026-01-02 03:04:05"
 	case Hex:
 		n := f.Len
 		if n == 0 || n > 8 {
@@ -40,6 +42,7 @@ func examples() map[string]any {
 		"orgCode": "SU0105", "subsCode": "1400123456", "deviceId": "QC0001", "appId": "6A5B0E0F1C", "channelId": "C01", "terminalNo": "112233445566",
 		"termTransNo": "0123456789ABCDEF0123456789ABCDEF", "orderNo": "4006202608010001", "cardNo": "8600000012345678", "cardType": "CPU",
 		"amount": 5000, "gasVolume": 1666, "name": "张**", "displayAddr": "木岭小区**", "addrDetail": "木岭小区**", "meterCode": "M12345678",
+		"seq": "10022017080109300000000000000001", "sign": "ED446AD8FC4F4A19B369C01D720D1579",
 		"expireTime": 7200, "token": "1Z5M011v4P5joM9VqMr0", "state": "A", "kind": "load", "type": "image", "mediaId": "MEDIA0001",
 		"resultCode": "46001", "resultMsg": "order unknown", "userType": "MEMBER", "userCode": "U0001", "pageIndex": 1, "pageSize": 10,
 		"challenge": "00112233AABBCCDD", "date": "20260102", "time": "030405", "hostDate": "20260102", "hostTime": "030405",
