@@ -35,6 +35,7 @@ var inside = map[string][]string{
 	"cardreader/simcard":  {"cardreader", "cardreader/apdu"}, // never epurse or memcard: a card is a second opinion
 	"cardreader/cardtest": {"cardreader", "cardreader/apdu", "cardreader/simcard"},
 	"protocol/sign":       nil,
+	"protocol/signed":     nil,
 	"protocol/keysms":     nil,
 	"protocol/catalogue":  nil,                    // a table
 	"protocol/vcctest":    {"protocol/catalogue"}, // never protocol or sign: a platform is a second opinion
