@@ -33,6 +33,7 @@
 //	protocol              signed client: sessions, catalogue, calls, error classes
 //	  protocol/catalogue  every interface and field of the platform, as data
 //	  protocol/sign       canonical string and sign
+//	  protocol/push       pushes 7001 to 7005: decoder, handshake, listener; a push only says "pull now"
 //	  protocol/signed     the one scheme for signed things: commands now; bundles, work orders, profiles
 //	  protocol/vcctest    the platform, written from the documents by its own code
 //	queue                 agent.db's one writer and the durable outbox

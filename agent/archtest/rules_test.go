@@ -36,6 +36,7 @@ var inside = map[string][]string{
 	"cardreader/cardtest": {"cardreader", "cardreader/apdu", "cardreader/simcard"},
 	"protocol/sign":       nil,
 	"protocol/signed":     nil,
+	"protocol/push":       nil,
 	"protocol/keysms":     nil,
 	"protocol/catalogue":  nil,                    // a table
 	"protocol/vcctest":    {"protocol/catalogue"}, // never protocol or sign: a platform is a second opinion
