@@ -14,6 +14,7 @@
 //	  agent/topup         PURE: Record, Decide (evidence -> verdict), Settle (answer -> consequence). No I/O, no clock
 //	  agent/journal       top-up records: append-only versions over *bbolt.Tx
 //	  agent/audit         catalogue of events and alarms, chained log over *bbolt.Tx
+//	  agent/command       remote commands: which there are, the ledger of what was taken
 //	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step
