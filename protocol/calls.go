@@ -322,16 +322,36 @@ type HeartbeatRequest struct {
 	Alarms       []string `json:"alarms,omitempty"`
 	Firmware     string   `json:"firmware,omitempty"`
 	DiskFree     int64    `json:"diskFree"` // bytes
-	Acks         []string `json:"acks,omitempty"`
+	// ReaderState is what the reader said last, LastTransTime when the newest
+	// top-up was begun.
+	ReaderState   string       `json:"readerState,omitempty"`
+	LastTransTime string       `json:"lastTransTime,omitempty"`
+	ModemState    *ModemState  `json:"modemState,omitempty"` // nil without a modem
+	Acks          []CommandAck `json:"acks,omitempty"`
 }
 
-// Command is an order from the back office that came with a heartbeat. It is
-// outside text: the caller decides by a closed list.
+// ModemState is the modem's signal and card.
+type ModemState struct {
+	CSQ   int    `json:"csq"` // 0..31, 99 unknown
+	ICCID string `json:"iccid,omitempty"`
+}
+
+// CommandAck tells what became of a command.
+type CommandAck struct {
+	ID     string `json:"cmdId"`
+	Result string `json:"result"`           // ok, refused, expired, failed
+	Reason string `json:"reason,omitempty"` // why not ok
+	KCV    string `json:"kcv,omitempty"`    // of keyCheck
+}
+
+// Command is an order from the back office that came with a heartbeat. Only
+// what is inside the envelope counts: ID is outside text, for the refusal of an
+// envelope that does not open.
 type Command struct {
-	ID     string            `json:"cmdId"`
-	Cmd    string            `json:"cmd"`
-	Args   map[string]string `json:"args,omitempty"`
-	Expire string            `json:"expire,omitempty"`
+	ID string `json:"cmdId"`
+	// Signed is an envelope of protocol/signed as text, empty when the platform
+	// sent none: such a command is refused.
+	Signed string `json:"signed,omitempty"`
 }
 
 // HeartbeatAnswer is the answer of 6004.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -69,8 +70,8 @@ func TestCallsGoOutAndComeBackWhole(t *testing.T) {
 		t.Errorf("3019: %+v, %v", got, err)
 	}
 
-	p.says("/device/heartbeat", `{"timestamp":"20260801093001","commands":[{"cmdId":"c1","cmd":"syncNow","args":{"code":3001},"expire":"20260801100000"}]}`)
-	if got, err := c.Heartbeat(ctx, HeartbeatRequest{State: "ready", KCV: "A1B2C3", KeyGen: 1, Alarms: []string{"order.parked"}}); err != nil || len(got.Commands) != 1 || got.Commands[0].Args["code"] != "3001" {
+	p.says("/device/heartbeat", `{"timestamp":"20260801093001","commands":[{"cmdId":"c1","signed":"VktFMQ"},{"cmdId":"c2","cmd":"disable"}]}`)
+	if got, err := c.Heartbeat(ctx, HeartbeatRequest{State: "ready", KCV: "A1B2C3", KeyGen: 1, Alarms: []string{"order.parked"}}); err != nil || !slices.Equal(got.Commands, []Command{{"c1", "VktFMQ"}, {ID: "c2"}}) {
 		t.Errorf("6004: %+v, %v", got, err)
 	}
 	if p.repeats != 0 || p.gets != 1 {

@@ -53,6 +53,7 @@ type Client struct {
 	log        *slog.Logger
 	tokens     tokens
 	nestedSign atomic.Bool
+	device     atomic.Pointer[string] // takes the place of DeviceID
 
 	skewMu sync.Mutex
 	skew   time.Duration
@@ -207,7 +208,7 @@ func (c *Client) password(r request, s *session) (password, error) {
 // fill puts this kiosk's own names into a request that leaves them empty.
 func (c *Client) fill(deviceID, orgCode *string) {
 	if *deviceID == "" {
-		*deviceID = c.DeviceID
+		*deviceID = c.deviceID()
 	}
 	if *orgCode == "" {
 		*orgCode = c.OrgCode

@@ -37,11 +37,14 @@ type Config struct {
 	ChannelID string
 	// DeviceID and OrgCode name this kiosk in every call.
 	DeviceID, OrgCode string
-	Sign              SignConfig
-	Envelope          Envelope
-	Seq               SeqConfig
-	Token             TokenConfig
-	TLS               TLSConfig
+	// Registers says that the device id comes from 6001 (Client.SetDeviceID);
+	// DeviceID may be empty then, and calls that need one are not sent before.
+	Registers bool
+	Sign      SignConfig
+	Envelope  Envelope
+	Seq       SeqConfig
+	Token     TokenConfig
+	TLS       TLSConfig
 	// TimeoutLive bounds a whole call, renewal of the token included, while a
 	// customer waits; 15 s when zero.
 	TimeoutLive time.Duration
@@ -112,6 +115,9 @@ func (c Config) validate() (*settings, error) {
 		return nil, fmt.Errorf("auth mode %q: want enterprise or device", c.Auth)
 	}
 	for _, f := range check {
+		if f.field == "deviceId" && f.value == "" && c.Registers {
+			continue
+		}
 		if why := formats[f.field].check(f.value); why != "" {
 			return nil, fmt.Errorf("%s: %s", f.field, why)
 		}

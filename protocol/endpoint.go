@@ -52,9 +52,11 @@ const (
 	codeCardInfo    = "3010"
 	codeCardPrice   = "3019"
 	codeAuthorize   = "4006"
+	codeRegister    = "6001"
 	codeReport      = "6002"
 	codeReverse     = "6003"
 	codeHeartbeat   = "6004"
+	codeTime        = "6005"
 	codeQueryOrder  = "6006"
 )
 

@@ -35,6 +35,8 @@ type request struct {
 	// sign and a code of 1..9999 make their outcome unknown.
 	strict bool
 	accept string // default application/json
+	// mask takes secrets out of the answer before it is decoded; nil: none.
+	mask *mask
 }
 
 // password signs: it digests a message with the access password.
@@ -129,7 +131,7 @@ func (c *Client) exchange(ctx context.Context, r request, sess *session, pw pass
 
 // readAnswer reads body, which is resp's, as a JSON answer.
 func (c *Client) readAnswer(ctx context.Context, r request, resp sent, body io.Reader, sess *session, check passwords) (answer, error) {
-	raw, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	raw, err := r.readAll(body)
 	ended := time.Now()
 	c.log.Debug("platform call", slog.String("interface", r.name), slog.Int("status", resp.StatusCode),
 		slog.Int("bytes", len(raw)), slog.Duration("took", ended.Sub(resp.began)))
@@ -149,6 +151,33 @@ func (c *Client) readAnswer(ctx context.Context, r request, resp sent, body io.R
 	a.value, err = c.result(r, resp.Response, raw, sess, check)
 	return a, err
 }
+
+// readAll reads an answer, at most a byte more than it may have. One with
+// secrets is read into one piece of memory, so that no copy is left behind, and
+// is cleared of them.
+func (r request) readAll(body io.Reader) ([]byte, error) {
+	if r.mask == nil {
+		return io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	}
+	raw, n := make([]byte, maxMasked), 0
+	for n < len(raw) {
+		k, err := body.Read(raw[n:])
+		n += k
+		switch {
+		case errors.Is(err, io.EOF):
+			r.mask.take(raw[:n])
+			return raw[:n], nil
+		case err != nil:
+			clear(raw)
+			return nil, err
+		}
+	}
+	clear(raw)
+	return make([]byte, maxAnswer+1), nil // too large
+}
+
+// maxMasked is how long an answer with secrets may be.
+const maxMasked = 16 << 10
 
 // address builds the signed address and what else travels. Every parameter is
 // checked first, in the catalogue's names.

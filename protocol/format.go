@@ -160,7 +160,26 @@ var formats = map[string]format{
 	"parked":       number(0, 1<<31),
 	"alarms":       name(64),
 	"diskFree":     number(0, 1<<60),
-	"acks":         name(64),
+	"acks.cmdId":   name(64),
+	"acks.result":  words("ok", "refused", "expired", "failed"),
+	"acks.reason":  name(32),
+	"acks.kcv":     upperHex(6),
+
+	"readerState":      name(32),
+	"lastTransTime":    stampForm,
+	"modemState.csq":   number(0, 99),
+	"modemState.iccid": pattern("[0-9A-F]{18,22}", 22, "want 18 to 22 digits"),
+
+	"deviceSn":  name(64),
+	"imei":      pattern("[0-9]{14,16}", 16, "want 14 to 16 digits"),
+	"iccid":     pattern("[0-9A-F]{18,22}", 22, "want 18 to 22 digits"),
+	"msisdn":    pattern(`\+?[0-9]{5,15}`, 16, "want 5 to 15 digits, a plus before them if need be"),
+	"mac":       pattern("[0-9A-F]{2}(?::?[0-9A-F]{2}){5}", 17, "want 12 upper-case hex digits"),
+	"model":     name(64),
+	"cardTypes": name(20),
+	"lng":       pattern(`-?(?:180|1[0-7][0-9]|[0-9]{1,2})(?:\.[0-9]{1,8})?`, 13, "want decimal degrees"),
+	"lat":       pattern(`-?(?:90|[0-8]?[0-9])(?:\.[0-9]{1,8})?`, 12, "want decimal degrees"),
+	"address":   printable(255),
 }
 
 // check returns why the text breaks the rule, or "".

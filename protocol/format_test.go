@@ -148,7 +148,7 @@ func TestCatalogueIsCompleteAndCanBeReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, code := range []string{codeDeviceToken, codeToken, codeCardInfo, codeCardPrice, codeAuthorize, codeReport, codeReverse, codeHeartbeat, codeQueryOrder} {
+	for _, code := range []string{codeDeviceToken, codeToken, codeCardInfo, codeCardPrice, codeAuthorize, codeRegister, codeReport, codeReverse, codeHeartbeat, codeTime, codeQueryOrder} {
 		if !all[code].Kiosk || all[code].Path == "" {
 			t.Errorf("%s: %+v", code, all[code])
 		}

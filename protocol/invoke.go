@@ -33,7 +33,7 @@ func (c *Client) Invoke(ctx context.Context, code string, fields map[string]stri
 		return nil, &FieldError{Interface: code, Field: "code", Why: "is not called with free fields"}
 	}
 	fields = maps.Clone(fields)
-	for name, own := range map[string]string{"deviceId": c.DeviceID, "orgCode": c.OrgCode} {
+	for name, own := range map[string]string{"deviceId": c.deviceID(), "orgCode": c.OrgCode} {
 		if f, has := e.fields[name]; has && f.Required && fields[name] == "" {
 			if fields == nil {
 				fields = map[string]string{}

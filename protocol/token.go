@@ -325,7 +325,7 @@ func (c *Client) tokenRequest() request {
 	r := request{name: code, end: c.catalogue[code], strict: true}
 	r.path = r.end.Path
 	if c.Auth == AuthDevice {
-		r.params = map[string]string{"channelId": c.ChannelID, "deviceId": c.DeviceID}
+		r.params = map[string]string{"channelId": c.ChannelID, "deviceId": c.deviceID()}
 	} else {
 		r.params = map[string]string{"appId": c.AppID}
 	}
@@ -335,6 +335,9 @@ func (c *Client) tokenRequest() request {
 // open calls 1002 or 1001 with the given key.
 func (c *Client) open(ctx context.Context, key BaseKey) (*session, error) {
 	r := c.tokenRequest()
+	if c.Auth == AuthDevice && c.deviceID() == "" {
+		return nil, c.fail(r, "this kiosk is not registered yet", ErrPermanent, ErrNotSent)
+	}
 	s := &session{generation: key.Generation()}
 	a, err := c.exchange(ctx, r, nil, key.Sign, func(v *value) []password {
 		// Which password signs the answer of getToken is not documented: the

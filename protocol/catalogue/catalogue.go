@@ -139,8 +139,11 @@ func Find(code string) (Interface, bool) {
 	return Interface{}, false
 }
 
-// Session reports whether a call needs a token: all but those that give one.
-func (i Interface) Session() bool { return i.Code != "1001" && i.Code != "1002" && i.Method != Push }
+// Session reports whether a call needs a token: all but those that give one,
+// and registration.
+func (i Interface) Session() bool {
+	return i.Code != "1001" && i.Code != "1002" && i.Code != "6001" && i.Method != Push
+}
 
 // Common are the fields every call carries in its query. The document lists
 // them with each interface, always under code 1001 (a copying error: an
