@@ -1,6 +1,9 @@
 package vcctest
 
-import "time"
+import (
+	"crypto/ed25519"
+	"time"
+)
 
 // Options configure a Platform. The zero value is the worst plausible platform
 // with base key "" (which nobody can sign with): set at least BaseKey.
@@ -46,6 +49,17 @@ type Options struct {
 	// PendNotWritten answers P instead of R to a purse's "not written", so that
 	// only 6003 gives the order back. It breaks no clause.
 	PendNotWritten bool
+
+	// EnterpriseKey signs registrations (6001), besides one-time codes; "" means
+	// none. GiveKeys answers them with a base key of their own. Serials are the
+	// serial numbers that may register; empty means any.
+	EnterpriseKey string
+	GiveKeys      bool
+	Serials       []string
+	// CommandKey signs commands; see Platform.Command.
+	CommandKey ed25519.PrivateKey
+	// NoDate leaves out the Date header.
+	NoDate bool
 
 	// Endpoints replaces paths by interface code, as "/iccard/recharge". A
 	// request matches whatever prefix its path has.

@@ -1,7 +1,6 @@
 package vcctest
 
 import (
-	"encoding/json"
 	"math"
 	"time"
 )
@@ -162,16 +161,4 @@ func (b *books) cardPrice(subs, cardNo string) (any, *refusal) {
 		Unit          string `json:"unit"`
 		Steps         []step `json:"stepList"`
 	}{c.SubsCode, cardNo, "1", "20260101", "yuan/m3", []step{{"1", "2.67", "0", "300"}, {"2", "3.20", "300", "600"}, {"3", "4.01", "600", ""}}}, nil
-}
-
-// heartbeat is 6004: whatever object a kiosk sends is kept as it is.
-func (p *Platform) heartbeat(body []byte) (any, *refusal) {
-	var q struct {
-		DeviceID string `json:"deviceId"`
-	}
-	if json.Unmarshal(body, &q) != nil || !nameForm.MatchString(q.DeviceID) {
-		return nil, refuse(codeParameter, "deviceId")
-	}
-	p.beats[q.DeviceID] = append(json.RawMessage{}, body...)
-	return map[string]any{"timestamp": p.b.stamp(), "commands": []any{}}, nil
 }

@@ -196,7 +196,9 @@ func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 	}
 	out := reply{status: http.StatusOK, header: http.Header{}, body: body}
 	out.header.Set("Content-Type", "application/json;charset=UTF-8")
-	out.header.Set("Date", date)
+	if !p.b.o.NoDate { // options do not change
+		out.header.Set("Date", date)
+	}
 	if act.Edit != nil {
 		out.body = act.Edit(out.body)
 	}
@@ -244,6 +246,11 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 			return nil, "", refuse(codeDuplicate, "duplicate message")
 		}
 		return answer, password, r
+	case q.code == "6001":
+		if p.repeatedSeq(q.query.Get("seq")) {
+			return nil, "", refuse(codeDuplicate, "duplicate message")
+		}
+		return p.register(q.query, q.body)
 	}
 	if password, r = p.session(q.query, q.body); r != nil {
 		return nil, "", r
@@ -272,7 +279,7 @@ func (p *Platform) business(q *request) (any, *refusal) {
 	case "6004":
 		return p.heartbeat(q.body)
 	case "6005":
-		return map[string]any{"timestamp": p.b.stamp()}, nil
+		return p.b.clock(), nil
 	case "3016":
 		return p.recharges(q)
 	}

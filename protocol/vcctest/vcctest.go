@@ -32,6 +32,8 @@ type Platform struct {
 	late          []lateCall // by due time
 	tables        map[string][]Row
 	deeds         int // what was done by interfaces without books
+	commands      commands
+	registry      registry
 }
 
 type lateCall struct {
@@ -66,6 +68,8 @@ func New(o Options) *Platform {
 		accounts: []Account{{AppID: o.AppID, DeviceID: o.DeviceID, BaseKey: o.BaseKey}},
 		tokens:   map[string]*token{}, seqs: map[string]bool{}, oldSeqs: map[string]bool{},
 		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{},
+		commands: commands{counters: map[string]uint64{}, queues: map[string][]queued{}},
+		registry: registry{codes: map[string]string{}, known: map[string]*Registration{}},
 	}
 }
 

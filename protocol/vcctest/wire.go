@@ -218,6 +218,8 @@ const (
 	codeNotAllowed = "46007"
 	codeGas        = "46008"
 	codeChallenge  = "46009"
+	codeSerial     = "46101" // registration: ours, as are those above
+	codeCodeUsed   = "46102"
 )
 
 // decode reads a request body strictly: one JSON object, no unknown field, no
