@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/command"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
@@ -19,6 +21,7 @@ import (
 	"vcckiosk/cardreader/memcard"
 	"vcckiosk/keystore"
 	"vcckiosk/protocol"
+	"vcckiosk/protocol/signed"
 	"vcckiosk/queue"
 )
 
@@ -93,6 +96,17 @@ type Parts struct {
 	Keys        *keystore.Store
 	KeysProblem string
 	Client      *protocol.Client
+	// CommandKeys are whose signature a command needs; the zero Ring: no command
+	// is taken.
+	CommandKeys signed.Ring
+	// Tasks carry out commands; one whose task is not there is answered
+	// "notAvailable". Disable, enable and keyCheck need none.
+	Tasks map[command.Name]Task
+	// Register, when set, says that the device id comes from the platform;
+	// Config.DeviceID is not used then, and the client must have Registers set.
+	Register *Registering
+	// Modem tells the modem's state for the heartbeat; nil: there is none.
+	Modem func() *protocol.ModemState
 	// Disk tells the bytes free where agent.db lives; nil: not asked.
 	Disk func() (int64, error)
 	Log  *slog.Logger
@@ -114,6 +128,11 @@ type Agent struct {
 	Screen *Screen
 	// Rotator is the one door for a base key.
 	Rotator *Rotator
+	// Registrar registers the kiosk; nil when its name is configured.
+	Registrar *Registrar
+
+	commands *commander
+	modem    func() *protocol.ModemState
 
 	power   string // name of this power session
 	keysWhy string
@@ -165,6 +184,17 @@ func New(p Parts) (*Agent, error) {
 		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{},
 	}
 	a.Rotator = newRotator(a)
+	a.modem = p.Modem
+	if p.Register != nil {
+		if a.Registrar, err = newRegistrar(a, *p.Register); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
+		}
+	}
+	ledger, err := command.Open(p.Writer.View)
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.commands = &commander{a: a, ring: p.CommandKeys, tasks: maps.Clone(p.Tasks), ledger: ledger, recorded: map[string]time.Time{}}
 	return a, nil
 }
 
@@ -180,6 +210,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if len(a.journal.Damage()) > 0 {
 		a.alarms.raise(string(audit.JournalDamaged))
+	}
+	if a.commands.ledger.Damaged() {
+		a.alarms.raise(string(audit.CommandLedger))
 	}
 	var wg sync.WaitGroup
 	actor := func(name string, run func(context.Context) error) {
@@ -212,6 +245,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	actor("sessions", a.serve)
 	actor("rotator", a.Rotator.run)
 	actor("heartbeat", a.heartbeat)
+	actor("registrar", a.Registrar.run)
 	<-ctx.Done()
 	wg.Wait()
 	wstop()
@@ -235,6 +269,14 @@ func (a *Agent) now() time.Time {
 // china is where all dates on the wire live. A fixed zone: China has had no
 // daylight saving since 1991, and a kiosk may have no time zone database.
 var china = time.FixedZone("CST", 8*3600)
+
+// device is this kiosk's name at the platform, empty before it is registered.
+func (a *Agent) device() string {
+	if a.Registrar != nil {
+		return a.Registrar.deviceID()
+	}
+	return a.cfg.DeviceID
+}
 
 func (a *Agent) stamp() string { return a.now().In(china).Format("20060102150405") }
 

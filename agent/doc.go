@@ -15,6 +15,7 @@
 //	  agent/journal       top-up records: append-only versions over *bbolt.Tx
 //	  agent/audit         catalogue of events and alarms, chained log over *bbolt.Tx
 //	  agent/command       remote commands: which there are, the ledger of what was taken
+//	  agent/registration  how far the registration with the platform has come, and why not further
 //	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,12 @@ import (
 // blocked tells why nothing could be sold now, nil if it could, by what is
 // known without asking anybody.
 func (a *Agent) blocked() *Note {
+	if a.commands.ledger.Out() != nil {
+		return noteDisabled
+	}
+	if a.device() == "" {
+		return noteUnregistered
+	}
 	if s := a.state.Load(); s == nil || s.kind == cardreader.ReaderGone || s.kind == cardreader.ServiceDown {
 		return noteNoReader
 	}
@@ -151,6 +158,32 @@ func (a *Agent) trim(ctx context.Context) {
 	}
 }
 
+// wireState writes a reader's state as the heartbeat has it: cardIn, readerGone.
+func wireState(s string) string {
+	first, rest, _ := strings.Cut(s, " ")
+	if rest == "" {
+		return first
+	}
+	return first + strings.ToUpper(rest[:1]) + rest[1:]
+}
+
+// askTime asks 6005 when no answer has carried a date yet, or when our clock
+// cannot be right. What it teaches is the skew; the system's clock is not
+// touched.
+func (a *Agent) askTime(ctx context.Context) {
+	if _, known := a.client.Skew(); known && a.clockSane() {
+		return
+	}
+	if a.client.Token(protocol.Backlog(ctx)) == nil { // its answer has a date as a rule
+		if _, known := a.client.Skew(); known && a.clockSane() {
+			return
+		}
+	}
+	if _, err := a.client.Time(protocol.Backlog(ctx)); err != nil && ctx.Err() == nil {
+		a.log.Info("platform's clock not known", "err", err)
+	}
+}
+
 // heartbeat tells the platform how the kiosk is. Its phase is a hash of the
 // kiosk's id, so that a fleet does not speak in chorus.
 func (a *Agent) heartbeat(ctx context.Context) error {
@@ -159,8 +192,16 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return nil
 	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(a.cfg.DeviceID))
+	id := a.device()
+	if id == "" {
+		id = a.cfg.TerminalNo // as unique, and there before registration
+	}
+	_, _ = h.Write([]byte(id))
 	wait := time.Duration(h.Sum64() % uint64(a.cfg.Heartbeat))
+	if !a.clockSane() {
+		a.askTime(ctx) // what is known of time decides what can be taken
+	}
+	soon := false // the last heartbeat was a short one
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,15 +211,31 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		wait = a.cfg.Heartbeat
 		a.review()
 		a.trim(ctx)
-		st := a.Status()
-		_, err := a.client.Heartbeat(protocol.Backlog(ctx), protocol.HeartbeatRequest{
+		a.commands.settleInterrupted(ctx)
+		if a.device() == "" {
+			continue // nobody knows us yet
+		}
+		a.askTime(ctx)
+		st, acks := a.Status(), a.commands.acks()
+		req := protocol.HeartbeatRequest{
 			State: st.State, KCV: st.KCV, KeyGen: st.KeyGen, QueueDepth: st.Outbox.Depth,
 			OldestQueued: int64(st.Outbox.OldestAge / time.Second), Parked: st.Outbox.Parked, Alarms: st.Alarms,
-			Firmware: a.cfg.Firmware, DiskFree: st.DiskFree,
-		})
+			Firmware: a.cfg.Firmware, DiskFree: st.DiskFree, ReaderState: wireState(st.Reader.State), Acks: acks,
+		}
+		if last := a.journal.Last(1); len(last) > 0 {
+			req.LastTransTime = protocol.Stamp(time.UnixMilli(int64(last[0].Begun)))
+		}
+		if a.modem != nil {
+			req.ModemState = a.modem()
+		}
+		answer, err := a.client.Heartbeat(protocol.Backlog(ctx), req)
 		if err == nil {
 			a.alarms.clear(string(audit.PlatformAuth))
 			a.alarms.clear(string(audit.PlatformConfig))
+			a.commands.told(acks)
+			if soon = a.commands.obey(ctx, answer.Commands) && !soon; soon {
+				wait = min(wait, ackSoon)
+			}
 			continue
 		}
 		if ctx.Err() == nil {

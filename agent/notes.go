@@ -5,6 +5,8 @@ var (
 	noteStarting     = &Note{"starting", "正在启动，请稍候", "Starting, please wait"}
 	noteNoReader     = &Note{"noReader", "读卡器故障，暂停服务", "Card reader not available"}
 	noteNeedsKey     = &Note{"needsKey", "设备尚未授权，暂停服务", "This kiosk has not been authorised yet"}
+	noteDisabled     = &Note{"disabled", "本机暂停服务，请使用其他设备", "This kiosk is out of service, please use another one"}
+	noteUnregistered = &Note{"notRegistered", "设备尚未注册，暂停服务", "This kiosk has not been registered yet"}
 	noteOffline      = &Note{"offline", "网络中断，请稍后再试", "No connection to the gas company, please try again later"}
 	noteNoDisk       = &Note{"noDisk", "设备存储已满，暂停服务", "Storage is full, out of service"}
 	noteBacklog      = &Note{"backlog", "待上报记录过多，暂停服务", "Too many results wait for delivery, out of service"}

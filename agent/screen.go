@@ -157,6 +157,20 @@ func (s *Screen) say(a answer, fits func(View) bool) error {
 func (s *Screen) show(v View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.replace(v)
+}
+
+// showIdle replaces the picture of a kiosk that no customer uses.
+func (s *Screen) showIdle(v View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.view.Stage == StageIdle || s.view.Stage == StageOut {
+		s.replace(v)
+	}
+}
+
+// replace needs s.mu.
+func (s *Screen) replace(v View) {
 	v.Serial = s.view.Serial + 1
 	s.view, s.since = v, time.Now()
 	select {

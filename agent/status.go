@@ -8,6 +8,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/command"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
@@ -18,24 +19,28 @@ import (
 // Status is the kiosk at a glance, for technicians and operators. Nothing in
 // it is secret or personal.
 type Status struct {
-	State     string        `json:"state"` // serving, or the code of the note that says why not
-	Note      *Note         `json:"note,omitempty"`
-	Device    string        `json:"device"`
-	Terminal  string        `json:"terminal"`
-	Firmware  string        `json:"firmware"`
-	Reader    ReaderStatus  `json:"reader"`
-	KCV       string        `json:"kcv,omitempty"`
-	KeyGen    uint64        `json:"keyGen"`
-	Key       string        `json:"key"`   // active, pending, none, locked: and why
-	Token     string        `json:"token"` // live, none, refused: the session with the platform
-	Outbox    OutboxStatus  `json:"outbox"`
-	Journal   JournalStatus `json:"journal"`
-	Alarms    []string      `json:"alarms,omitempty"`
-	DiskFree  int64         `json:"diskFree"`
-	Evictions int           `json:"evictions"`
-	SkewMS    int64         `json:"skewMs"`
-	Uptime    time.Duration `json:"uptimeNs"`
-	Commits   uint64        `json:"commits"`
+	State    string        `json:"state"` // serving, or the code of the note that says why not
+	Note     *Note         `json:"note,omitempty"`
+	Device   string        `json:"device"`
+	Terminal string        `json:"terminal"`
+	Firmware string        `json:"firmware"`
+	Reader   ReaderStatus  `json:"reader"`
+	KCV      string        `json:"kcv,omitempty"`
+	KeyGen   uint64        `json:"keyGen"`
+	Key      string        `json:"key"`   // active, pending, none, locked: and why
+	Token    string        `json:"token"` // live, none, refused: the session with the platform
+	Outbox   OutboxStatus  `json:"outbox"`
+	Journal  JournalStatus `json:"journal"`
+	Alarms   []string      `json:"alarms,omitempty"`
+	// Disabled is set while the kiosk is out of service by command;
+	// Registration on a kiosk whose name comes from the platform.
+	Disabled     *command.Out        `json:"disabled,omitempty"`
+	Registration *RegistrationStatus `json:"registration,omitempty"`
+	DiskFree     int64               `json:"diskFree"`
+	Evictions    int                 `json:"evictions"`
+	SkewMS       int64               `json:"skewMs"`
+	Uptime       time.Duration       `json:"uptimeNs"`
+	Commits      uint64              `json:"commits"`
 }
 
 // ReaderStatus tells which reader and what is in it.
@@ -69,9 +74,10 @@ type Reading struct {
 // Status takes the kiosk's picture. It asks nobody outside.
 func (a *Agent) Status() Status {
 	st := Status{
-		State: "serving", Device: a.cfg.DeviceID, Terminal: a.cfg.TerminalNo, Firmware: a.cfg.Firmware,
+		State: "serving", Device: a.device(), Terminal: a.cfg.TerminalNo, Firmware: a.cfg.Firmware,
 		Alarms: a.alarms.list(), Evictions: a.client.Evictions(), Commits: a.writer.Stats().Commits,
 	}
+	st.Disabled, st.Registration = a.commands.ledger.Out(), a.Registrar.Status()
 	if n := a.blocked(); n != nil {
 		st.State, st.Note = n.Code, n
 	}

@@ -27,6 +27,7 @@ var inside = map[string][]string{
 	"agent/journal":       {"agent/chain", "agent/topup"},
 	"agent/audit":         {"agent/chain"},
 	"agent/command":       nil,
+	"agent/registration":  nil,
 	"cardreader":          nil,
 	"cardreader/apdu":     {"cardreader"}, // a status word leads to the contract's errors
 	"cardreader/epurse":   {"cardreader", "cardreader/apdu"},

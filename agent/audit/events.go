@@ -39,6 +39,18 @@ const (
 	OperatorSettle Event = "operator.settle"
 	OperatorCall   Event = "operator.call"
 	DaemonUnclean  Event = "daemon.unclean_stop"
+
+	RegisterAsked   Event = "register.asked"
+	RegisterRefused Event = "register.refused"
+	RegisterDone    Event = "register.done"
+
+	CommandTaken   Event = "command.taken"
+	CommandFailed  Event = "command.failed"
+	CommandDisable Event = "command.disable"
+	CommandEnable  Event = "command.enable"
+	CommandRefused Event = "command.refused"
+	CommandNextKey Event = "command.next_key"
+	CommandLedger  Event = "command.ledger_damaged"
 )
 
 // Severity says how soon a person should look.
@@ -104,5 +116,15 @@ var Catalogue = []Def{
 	{KeyLapsed, Warning, true, "新密钥超时未验证", "a new key was not proven in time", "check the network, then provision again"},
 	{OperatorCall, Info, false, "技术员查询平台", "a technician asked the platform by hand", "nothing"},
 	{OperatorSettle, Warning, false, "人工结案", "an operator settled a top-up by hand", "nothing"},
+	{RegisterAsked, Info, false, "申请注册", "registration was asked for", "nothing"},
+	{RegisterRefused, Critical, true, "注册未成功", "the kiosk is not registered", "kioskctl status says why and what to do"},
+	{RegisterDone, Info, false, "注册成功", "the kiosk is registered", "nothing"},
+	{CommandTaken, Info, false, "收到远程命令", "a signed command was taken", "nothing"},
+	{CommandFailed, Warning, false, "远程命令未完成", "a command did not end well", "the reason is beside it; give the command again if it is still wanted"},
+	{CommandDisable, Warning, false, "远程命令暂停服务", "taken out of service by command", "nothing; the command enable puts it back"},
+	{CommandEnable, Info, false, "远程命令恢复服务", "put back into service by command", "nothing"},
+	{CommandRefused, Warning, true, "收到未通过验证的远程命令", "a command was not signed by a known key, or not for this kiosk", "ask the back office whether it was theirs; compare command.key in the configuration"},
+	{CommandNextKey, Warning, true, "命令签名密钥即将更换，本机尚未配置", "the next signing key is announced and not configured here", "set command.next_key in the configuration"},
+	{CommandLedger, Critical, true, "远程命令记录损坏", "the ledger of commands is damaged", "keep the files for support; commands are refused until then"},
 	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
 }

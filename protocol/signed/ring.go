@@ -85,6 +85,9 @@ func (r Ring) Position(id KeyID) int {
 	return -1
 }
 
+// At is the id of the key in a place from 0 to Len()-1.
+func (r Ring) At(place int) KeyID { return ID(r.keys[place]) }
+
 // Has tells whether the ring knows a key; the zero id, which announces
 // nothing, counts as known.
 func (r Ring) Has(id KeyID) bool { return id == (KeyID{}) || r.Position(id) >= 0 }

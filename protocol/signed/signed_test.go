@@ -286,7 +286,7 @@ func TestRing(t *testing.T) {
 		}
 	}
 	r := ring(t, key(1), key(2))
-	if r.Position(ID(a)) != 0 || r.Position(ID(b)) != 1 || r.Position(KeyID{1}) != -1 || !r.Has(ID(b)) || r.Has(KeyID{1}) || !r.Has(KeyID{}) || r.Len() != 2 {
+	if r.Position(ID(a)) != 0 || r.Position(ID(b)) != 1 || r.Position(KeyID{1}) != -1 || !r.Has(ID(b)) || r.Has(KeyID{1}) || !r.Has(KeyID{}) || r.Len() != 2 || r.At(1) != ID(b) {
 		t.Error("positions in the ring")
 	}
 	if (KeyID{}).String() != "none" {
