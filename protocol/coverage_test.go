@@ -39,7 +39,7 @@ func shapeOf(t reflect.Type, prefix string) map[string]bool {
 func TestRequestsAreWhatTheCatalogueSays(t *testing.T) {
 	t.Parallel()
 	for code, request := range map[string]any{
-		"3010": CardInfoRequest{}, "4006": AuthorizeRequest{}, "6002": ReportRequest{}, "6003": ReverseRequest{}, "6004": HeartbeatRequest{}, "6006": QueryOrderRequest{},
+		"3010": CardInfoRequest{}, "4006": AuthorizeRequest{}, "6002": ReportRequest{}, "6001": RegisterRequest{}, "6003": ReverseRequest{}, "6004": HeartbeatRequest{}, "6006": QueryOrderRequest{},
 	} {
 		have := shapeOf(reflect.TypeOf(request), "")
 		i, _ := catalogue.Find(code)
@@ -78,9 +78,11 @@ var covered = map[string]struct{ call, test string }{
 	"3019": {"CardPrice", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 	"3025": {"Dictionary", "TestQueriesOfAnAccount"},
 	"4006": {"Authorize", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
+	"6001": {"Register", "TestRegistrationAndClock"},
 	"6002": {"Report", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 	"6003": {"Reverse", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 	"6004": {"Heartbeat", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
+	"6005": {"Time", "TestRegistrationAndClock"},
 	"6006": {"QueryOrder", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 }
 
@@ -118,9 +120,11 @@ Every interface of the platform's document, what is known of it and what plays i
 			path += ", then `" + i.Fallback + "`"
 		}
 		call, test := "", ""
-		if c, has := covered[i.Code]; has {
+		if i.Method == catalogue.Push {
+			call, test = "`push.Decode`", "`TestPushesReachTheKiosksCode`"
+		} else if c, has := covered[i.Code]; has {
 			call, test = "`"+c.call+"`", "`"+c.test+"`"
-		} else if i.Method != catalogue.Push {
+		} else {
 			call, test = "`Invoke`", "`TestEveryInterfaceWithFreeFieldsAnswers`"
 		}
 		reads := ""
@@ -129,7 +133,7 @@ Every interface of the platform's document, what is known of it and what plays i
 		}
 		fmt.Fprintf(&b, "| %s | %s<br>%s | %s | %s | %s | %s | %s |\n", i.Code, i.ZH, i.EN, path, i.Evidence, reads, call, test)
 	}
-	b.WriteString("\n## Fields\n\nEvery call also has " + fieldNames(catalogue.Common()) + " in its query (1001 and 1002 no token); every answer may have " + fieldNames(catalogue.Outcome()) + ".\n")
+	b.WriteString("\n## Fields\n\nEvery call also has " + fieldNames(catalogue.Common()) + " in its query (1001, 1002 and 6001 no token); every answer may have " + fieldNames(catalogue.Outcome()) + ".\n")
 	for _, i := range catalogue.All() {
 		fmt.Fprintf(&b, "\n### %s %s, %s\n\n", i.Code, i.ZH, i.EN)
 		if i.Note != "" {

@@ -111,5 +111,8 @@ func Results() []Result {
 		{"46007", "卡片不允许充值", "card not allowed", Refusal, Ours},
 		{"46008", "卡上仍有余气", "gas still on the card", Refusal, Ours},
 		{"46009", "挑战值不是最新", "challenge not the newest", Refusal, Ours},
+		{"46101", "设备序列号未登记", "serial number not known", Refusal, Ours},
+		{"46102", "注册码已被使用", "one-time code used for another kiosk", Refusal, Ours},
+		{"46103", "设备属于其他机构", "serial number of another organisation", Refusal, Ours},
 	}
 }

@@ -91,7 +91,6 @@ func (w *walk) event() (e Event, err error) {
 		"eventCode": {&e.Code, nil, true}, "eventId": {&e.ID, idForm, false},
 		"eventTime": {&e.Time, timeForm, true}, "orgCode": {&e.OrgCode, orgForm, false},
 	}
-	rows := false
 	names := map[string]bool{}
 	for w.d.More() {
 		name, err := w.name(names)
@@ -117,7 +116,6 @@ func (w *walk) event() (e Event, err error) {
 			if e.Rows, err = w.rows(); err != nil {
 				return e, fmt.Errorf("field datas: %w", err)
 			}
-			rows = true
 		default:
 			if err := w.skip(1); err != nil {
 				return e, err
@@ -129,8 +127,6 @@ func (w *walk) event() (e Event, err error) {
 		return e, errors.New("field eventCode: not one of 7001 to 7005")
 	case e.ID == "" || e.Time == "" || e.OrgCode == "":
 		return e, errors.New("eventId, eventTime or orgCode is missing")
-	case !rows:
-		return e, errors.New("field datas: missing")
 	}
 	return e, nil
 }
