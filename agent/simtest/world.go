@@ -7,6 +7,7 @@
 package simtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -53,8 +54,9 @@ type World struct {
 	cards    map[string]*Card // by number
 	seed     uint64
 	mu       sync.Mutex
-	reached  []string     // what a story says has happened in it
-	log      *slog.Logger // of both kiosks; one handler, so that their lines do not mix
+	reached  []string       // what a story says has happened in it
+	log      *slog.Logger   // of both kiosks; one handler, so that their lines do not mix
+	tasks    map[string]int // how often a command's task was carried out, by its name
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -88,8 +90,8 @@ func (c *Card) Arm(f simcard.Fault) {
 // kiosks log; nil: nobody reads it.
 func NewWorld(t testing.TB, o vcctest.Options, log io.Writer) *World {
 	t.Helper()
-	o.BaseKey = baseKey
-	w := &World{t: t, seed: o.Seed, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
+	o.BaseKey, o.CommandKey = baseKey, commandKey
+	w := &World{t: t, seed: o.Seed, tasks: map[string]int{}, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
 	if log != nil {
 		w.log = slog.New(slog.NewTextHandler(log, nil))
 	}
@@ -189,6 +191,8 @@ type Kiosk struct {
 	dir      string
 	p        *power
 	offline  atomic.Bool
+	beat     time.Duration      // between heartbeats; default 1 h
+	register *agent.Registering // how it gets its name; nil: it has one
 	boots    uint64
 	Slot     *simcard.Slot
 	Agent    *agent.Agent
@@ -268,8 +272,12 @@ func (k *Kiosk) On() {
 	if k.journal, err = journal.Open(writer); err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
+	device := "QC000" + k.name
+	if k.register != nil {
+		device = ""
+	}
 	client, err := protocol.NewClient(protocol.Config{
-		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP" + k.name, DeviceID: "QC000" + k.name, OrgCode: "SU0105",
+		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP" + k.name, DeviceID: device, OrgCode: "SU0105", Registers: k.register != nil,
 	}, protocol.Deps{
 		Transport: &network{next: k.w.Platform.RoundTripper(), p: k.p, down: k.offline.Load},
 		Key:       func() (protocol.BaseKey, error) { return k.keys.Active() },
@@ -282,15 +290,16 @@ func (k *Kiosk) On() {
 	field := func(f vcctest.Field) topup.Field { return topup.Field{Offset: f.Offset, Len: f.Len} }
 	k.Agent, err = agent.New(agent.Parts{
 		Config: agent.Config{
-			DeviceID: "QC000" + k.name, OrgCode: "SU0105", TerminalNo: k.terminal, Firmware: "test",
+			DeviceID: device, OrgCode: "SU0105", TerminalNo: k.terminal, Firmware: "test",
 			Purse: &epurse.Params{KeyIndex: 1},
 			Memory: &agent.MemoryProfile{
 				Layout: topup.Layout{Size: 256, Identity: []topup.Field{{Offset: 0, Len: 32}, idField}, Count: field(l.Count), Gas: field(l.Gas)},
 				CardNo: idField,
 			},
-			Heartbeat: time.Hour,
+			Heartbeat: cmp.Or(k.beat, time.Hour),
 		},
 		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
+		CommandKeys: commandKeys(), Tasks: k.taskList(), Register: k.register,
 	})
 	if err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
