@@ -50,6 +50,20 @@ func (r Registered) LogValue() slog.Value { return slog.StringValue("registered 
 // Clear wipes the secrets.
 func (r Registered) Clear() { clear(r.BaseKey); clear(r.Token) }
 
+// CheckRegistration tells whether a request could be sent: a FieldError names
+// the first field that is against its format. It sends nothing.
+func (c *Client) CheckRegistration(q RegisterRequest) error {
+	_, err := c.registerBody(q)
+	return err
+}
+
+func (c *Client) registerBody(q RegisterRequest) ([]byte, error) {
+	q.OrgCode = or(q.OrgCode, c.OrgCode)
+	q.AppID, q.ChannelID = or(q.AppID, c.AppID), or(q.ChannelID, c.ChannelID)
+	q.Firmware = cleanName(q.Firmware, "firmware")
+	return body(codeRegister, q)
+}
+
 // Register calls 6001, signed with secret, which is the enterprise key or a
 // technician's one-time code and stays the caller's. It needs no session and no
 // base key. OrgCode, AppID and ChannelID are filled in from the configuration.
@@ -65,11 +79,8 @@ func (c *Client) Register(ctx context.Context, q RegisterRequest, secret []byte)
 	if len(secret) == 0 {
 		return Registered{}, &FieldError{Interface: codeRegister, Field: "sign", Why: "neither enterprise key nor code to sign with"}
 	}
-	q.OrgCode = or(q.OrgCode, c.OrgCode)
-	q.AppID, q.ChannelID = or(q.AppID, c.AppID), or(q.ChannelID, c.ChannelID)
-	q.Firmware = cleanName(q.Firmware, "firmware")
 	var err error
-	if r.body, err = body(codeRegister, q); err != nil {
+	if r.body, err = c.registerBody(q); err != nil {
 		return Registered{}, err
 	}
 	ctx, cancel := c.limit(ctx)

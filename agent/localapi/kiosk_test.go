@@ -76,10 +76,20 @@ func must(t testing.TB, err error) {
 // newAgent makes an agent that does not run yet.
 func newAgent(t testing.TB) *kiosk {
 	t.Helper()
+	return newAgentWith(t, vcctest.Options{Good: true, BaseKey: baseKey}, nil)
+}
+
+// newAgentWith is newAgent at such a platform; with register it has no name yet.
+func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering) *kiosk {
+	t.Helper()
+	device := "K1"
+	if register != nil {
+		device = ""
+	}
 	k := &kiosk{log: &logText{}, slot: simcard.NewSlot("R"), dir: shortDir(t)}
 	state := t.TempDir()
 	log := slog.New(slog.NewTextHandler(k.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	k.platform = vcctest.New(vcctest.Options{Good: true, BaseKey: baseKey})
+	k.platform = vcctest.New(o)
 	db, err := queue.OpenFile(t.Context(), filepath.Join(state, "agent.db"), queue.FileOptions{NoSync: true, Reserve: -1})
 	must(t, err)
 	k.writer = queue.NewWriter(db, queue.WriterOptions{Log: log})
@@ -92,7 +102,7 @@ func newAgent(t testing.TB) *kiosk {
 	must(t, err)
 	t.Cleanup(func() { must(t, errors.Join(keys.Close(), db.Close())) })
 	client, err := protocol.NewClient(protocol.Config{
-		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP", DeviceID: "K1", OrgCode: "SU0105",
+		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP", DeviceID: device, OrgCode: "SU0105", Registers: register != nil,
 	}, protocol.Deps{
 		Transport: k.platform.RoundTripper(), Key: func() (protocol.BaseKey, error) { return keys.Active() },
 		Seq: &protocol.SeqBlocks{Reserve: k.writer.Do}, Log: log,
@@ -100,9 +110,9 @@ func newAgent(t testing.TB) *kiosk {
 	must(t, err)
 	k.agent, err = agent.New(agent.Parts{
 		Config: agent.Config{
-			DeviceID: "K1", OrgCode: "SU0105", TerminalNo: "112233445566", Purse: &epurse.Params{KeyIndex: 1}, Heartbeat: -1,
+			DeviceID: device, OrgCode: "SU0105", TerminalNo: "112233445566", Purse: &epurse.Params{KeyIndex: 1}, Heartbeat: -1,
 		},
-		Reader: k.slot, Writer: k.writer, Outbox: k.outbox, Journal: records, Keys: keys, Client: client, Log: log,
+		Reader: k.slot, Writer: k.writer, Outbox: k.outbox, Journal: records, Keys: keys, Client: client, Log: log, Register: register,
 	})
 	must(t, err)
 	return k

@@ -137,6 +137,7 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		}
 		return v, err
 	})
+	tech("/v1/register", func(c *call) (any, error) { return register(a, c) })
 	// One offer at a time: a technician is told what became of the key given
 	// here, not of one that somebody else has put in its place meanwhile.
 	turn := make(chan struct{}, 1)
@@ -253,7 +254,7 @@ func statusOf(err error) int {
 		return http.StatusMethodNotAllowed
 	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, errNoPath):
 		return http.StatusNotFound
-	case errors.Is(err, agent.ErrNotNow):
+	case errors.Is(err, agent.ErrNotNow), errors.Is(err, agent.ErrNoRegistration):
 		return http.StatusConflict
 	case errors.Is(err, keystore.ErrBadKey), errors.Is(err, agent.ErrKCV):
 		return http.StatusUnprocessableEntity

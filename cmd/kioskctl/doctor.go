@@ -72,7 +72,16 @@ func (t *tool) inside(ctx context.Context) []doctor.Finding {
 	if st.Fault != "" {
 		return []doctor.Finding{{Check: "daemon", Level: doctor.Bad, ZH: "kioskd 无法工作", EN: st.Fault, Next: "do what it says, then: systemctl restart kioskd"}}
 	}
-	found := []doctor.Finding{{Check: "daemon", Level: doctor.Good, ZH: "kioskd 正在运行", EN: "kioskd runs: " + st.State}}
+	var found []doctor.Finding
+	if st.Disabled != nil {
+		found = append(found, doctor.Finding{
+			Check: "service", Level: doctor.Warn, ZH: "已被远程命令暂停服务", EN: "out of service by command " + st.Disabled.ID + " " + st.Disabled.Reason, Next: "the back office puts it back with the command enable",
+		})
+	}
+	if r := st.Registration; r != nil && r.Reason != nil {
+		found = append(found, doctor.Finding{Check: "registration", Level: doctor.Bad, ZH: r.Reason.ZH, EN: r.Reason.EN, Next: r.Reason.Next})
+	}
+	found = append(found, doctor.Finding{Check: "daemon", Level: doctor.Good, ZH: "kioskd 正在运行", EN: "kioskd runs: " + st.State})
 	skew := time.Duration(st.SkewMS) * time.Millisecond
 	if skew != 0 {
 		found = append(found, doctor.Clock(time.Now(), time.Time{}, skew, true))

@@ -14,11 +14,16 @@ import (
 // maxKeyInput is more than any key; longer input is refused, never cut.
 const maxKeyInput = 256
 
-// readKey reads a key from in and takes white space off its ends. On a
-// terminal nothing is echoed, and the terminal is as before whenever readKey
+// readKey reads a base key; see readSecret.
+func readKey(ctx context.Context, in io.Reader, prompt io.Writer) ([]byte, error) {
+	return readSecret(ctx, in, prompt, "base key", "基础密钥")
+}
+
+// readSecret reads a key or a code from in and takes white space off its ends.
+// On a terminal nothing is echoed, and the terminal is as before whenever it
 // returns. The caller clears the slice. When ctx ends first, a read that the
 // system does not let go of stays behind; the program is about to end then.
-func readKey(ctx context.Context, in io.Reader, prompt io.Writer) ([]byte, error) {
+func readSecret(ctx context.Context, in io.Reader, prompt io.Writer, en, zh string) ([]byte, error) {
 	read := func() ([]byte, error) { return readPiped(in) }
 	if f, is := in.(*os.File); is && term.IsTerminal(int(f.Fd())) {
 		fd := int(f.Fd())
@@ -27,7 +32,7 @@ func readKey(ctx context.Context, in io.Reader, prompt io.Writer) ([]byte, error
 			return nil, fmt.Errorf("read key: %w", err)
 		}
 		defer term.Restore(fd, before) //nolint:errcheck // there is nothing better to do with a terminal that is gone
-		fmt.Fprint(prompt, "base key 基础密钥 (not shown 不显示): ")
+		fmt.Fprintf(prompt, "%s %s (not shown 不显示): ", en, zh)
 		defer fmt.Fprintln(prompt)
 		read = func() ([]byte, error) { return term.ReadPassword(fd) }
 	}

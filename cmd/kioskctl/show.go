@@ -42,6 +42,12 @@ func printStatus(w io.Writer, st localapi.Status) {
 		fmt.Fprintf(w, "fault\t%s\n", st.Fault)
 		return
 	}
+	if st.Disabled != nil {
+		fmt.Fprintf(w, "disabled\tby command %s since %s; %s\n", st.Disabled.ID, wall(topup.Millis(st.Disabled.Since)), st.Disabled.Reason)
+	}
+	if st.Registration != nil {
+		printRegistration(w, *st.Registration)
+	}
 	fmt.Fprintf(w, "reader\t%s: %s\nkey\t%s %s\noutbox\t%d to deliver, oldest %v; %d for another day; %d parked\n",
 		st.Reader.Name, st.Reader.State, st.Key, st.KCV,
 		st.Outbox.Depth, st.Outbox.OldestAge.Round(time.Second), st.Outbox.Scheduled, st.Outbox.Parked)

@@ -30,11 +30,15 @@ type Config struct {
 	Local  LocalConfig  `toml:"local"`
 	Beat   BeatConfig   `toml:"heartbeat"`
 	Log    LogConfig    `toml:"log"`
+
+	Command  CommandConfig  `toml:"command"`
+	Register RegisterConfig `toml:"register"`
+	Push     PushConfig     `toml:"push"`
 }
 
 // DeviceConfig names the kiosk.
 type DeviceConfig struct {
-	ID         string `toml:"id"`          // deviceId, as registered
+	ID         string `toml:"id"`          // deviceId, as registered; empty only with register.use on
 	OrgCode    string `toml:"org_code"`    // orgCode, appendix B
 	TerminalNo string `toml:"terminal_no"` // 12 hex digits, unique in the fleet
 }
@@ -304,7 +308,7 @@ func (c *Config) check() error {
 			}
 		}
 	}
-	return nil
+	return c.checkRemote()
 }
 
 func checkField(key string, f []int) error {

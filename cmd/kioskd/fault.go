@@ -138,7 +138,7 @@ func checkConfig(c Config, hints io.Writer) error {
 	if _, err := agentConfig(c); err != nil {
 		return err
 	}
-	if _, err := newClient(c, unopened{}, nil, slog.New(slog.DiscardHandler)); err != nil {
+	if err := checkShape(c); err != nil {
 		return err
 	}
 	hint := func(text string) { fmt.Fprintln(hints, "kioskd: hint:", text) }

@@ -132,6 +132,9 @@ func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
 	if err := serveAPI(ctx, c, &wg, log, func(r localapi.Role) http.Handler { return localapi.Handler(a, r) }); err != nil {
 		return err
 	}
+	if err := servePush(ctx, c, o.parts.Client, a, &wg, log); err != nil {
+		return err
+	}
 	wg.Go(func() { supervise(ctx, a, log) })
 	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
 	return a.Run(ctx)

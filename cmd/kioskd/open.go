@@ -65,7 +65,11 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	if err != nil {
 		return o, err
 	}
-	if _, err := newClient(c, unopened{}, nil, log); err != nil {
+	if err := checkShape(c); err != nil {
+		return o, err
+	}
+	commandKeys, err := c.Command.ring()
+	if err != nil {
 		return o, err
 	}
 	if err := os.MkdirAll(c.State.Dir, 0o700); err != nil {
@@ -112,6 +116,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	o.parts = agent.Parts{
 		Config: cfg, Reader: reader, Writer: writer, Outbox: outbox, Journal: records, Keys: keys, KeysProblem: problem,
 		Client: client, Disk: freeBytes(c.State.Dir), Log: log,
+		CommandKeys: commandKeys, Register: c.registering(),
 	}
 	return o, nil
 }
@@ -123,7 +128,7 @@ func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog
 	}
 	return protocol.NewClient(protocol.Config{
 		BaseURL: c.API.BaseURL, Endpoints: endpoints, Auth: protocol.AuthMode(c.Auth.Mode), AppID: c.Auth.AppID,
-		ChannelID: c.Auth.ChannelID, DeviceID: c.Device.ID, OrgCode: c.Device.OrgCode,
+		ChannelID: c.Auth.ChannelID, DeviceID: c.Device.ID, OrgCode: c.Device.OrgCode, Registers: c.Register.Use == "on",
 		Sign: protocol.SignConfig{
 			Sort: c.Sign.Sort, Value: c.Sign.Value, Charset: c.Sign.Charset, Requests: c.Sign.Requests,
 			Password: c.Sign.Password, VerifyResponse: c.Sign.VerifyResponse, Place: c.Sign.Place,
