@@ -236,11 +236,13 @@ func (p *puller) take() []string {
 	return codes
 }
 
-// pull asks a to pull, until ctx ends.
-func (p *puller) pull(ctx context.Context, a interface {
+// pullNow is the agent's side of a push.
+type pullNow interface {
 	PullNow(ctx context.Context, code string) error
-}, log *slog.Logger,
-) {
+}
+
+// pull asks a to pull, until ctx ends.
+func (p *puller) pull(ctx context.Context, a pullNow, log *slog.Logger) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -261,7 +263,7 @@ const listenAgain = time.Minute
 
 // servePush listens for pushes until ctx ends; wg waits for that. An address
 // that cannot be had keeps no customer from the gas: it is tried again.
-func servePush(ctx context.Context, c Config, client *protocol.Client, a *agent.Agent, wg *sync.WaitGroup, log *slog.Logger) error {
+func servePush(ctx context.Context, c Config, client *protocol.Client, a pullNow, wg *sync.WaitGroup, log *slog.Logger) error {
 	if c.Push.Listen == "" {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"vcckiosk/protocol/vcctest"
 )
 
 const testPublic = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
@@ -94,12 +97,16 @@ func TestSecretsInFiles(t *testing.T) {
 type pulled struct {
 	mu    sync.Mutex
 	codes []string
+	asked chan string // nil: nobody listens
 }
 
 func (p *pulled) PullNow(_ context.Context, code string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.codes = append(p.codes, code)
+	if p.asked != nil {
+		p.asked <- code
+	}
 	return io.ErrUnexpectedEOF
 }
 
@@ -130,4 +137,49 @@ func TestPushesAreGathered(t *testing.T) {
 			t.Errorf("said %s", log.String())
 		}
 	})
+}
+
+// TestPushesComeIn plays the platform: handshake and event, over a socket.
+func TestPushesComeIn(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("of-the-tests\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := parseConfig("k.toml", []byte(goodConfig+"[push]\nlisten = \"127.0.0.1:0\"\ntoken_file = \""+file+"\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := newClient(c, unopened{}, nil, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, log := io.Pipe()
+	ctx, stop := context.WithCancel(t.Context())
+	got := &pulled{asked: make(chan string, 4)}
+	var wg sync.WaitGroup
+	if err := servePush(ctx, c, client, got, &wg, slog.New(slog.NewTextHandler(log, nil))); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	address := ""
+	for address == "" && lines.Scan() {
+		_, address, _ = strings.Cut(lines.Text(), "address=")
+	}
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+	p := vcctest.Pusher{URL: "http://" + address + "/", Token: "of-the-tests"}
+	if err := p.Subscribe(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := p.Push(ctx, vcctest.Event{Code: "7003", ID: "E1", OrgCode: "SU0105"}); err != nil {
+		t.Error(err)
+	}
+	if code := <-got.asked; code != "3003" {
+		t.Errorf("pulled %q", code)
+	}
+	stop()
+	wg.Wait()
+	if c.Push.TokenFile = "/nonexistent"; servePush(t.Context(), c, client, got, &wg, slog.New(slog.DiscardHandler)) == nil {
+		t.Error("without a token")
+	}
 }

@@ -13,6 +13,7 @@ import (
 // orders and reads all that is known of them. What the platform issued is in
 // the answer too, as only a judge may see it.
 func control(mux *http.ServeMux, p *vcctest.Platform) {
+	remote(mux, p)
 	mux.HandleFunc("GET /sim/books", func(w http.ResponseWriter, _ *http.Request) { encode(w, p.Books()) })
 	mux.HandleFunc("GET /sim/judge", func(w http.ResponseWriter, _ *http.Request) {
 		type issued struct {

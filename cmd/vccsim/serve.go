@@ -89,12 +89,14 @@ func serveCommand() *cobra.Command {
 told. Its books are at /sim/books; POST /sim/cards and /sim/orders add to them.`,
 		Example: "  vccsim serve\n  vccsim serve --addr 127.0.0.1:0 --worst",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey})
+			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey, CommandKey: simCommandKey, GiveKeys: true})
+			p.AddCode(simCode)
 			pl, err := listen(cmd.Context(), addr, p)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\n", pl.url, simPrefix, pl.url, simKey)
+			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\ncommands  command.key = %q\nregister  code %s\n",
+				pl.url, simPrefix, pl.url, simKey, vcctest.CommandKeyHex(simCommandKey), simCode)
 			if !empty {
 				if err := stock(cmd.OutOrStdout(), p); err != nil {
 					return err
