@@ -145,6 +145,9 @@ func (c *commander) open(w protocol.Command) (o opened, reason string) {
 	case c.ledger.Damaged():
 		return o, "ledger"
 	}
+	if _, known := c.a.client.Skew(); !known && !c.a.clockSane() {
+		return o, "clock" // whether it has expired cannot be said
+	}
 	raw, err := signed.FromText(w.Signed)
 	if err != nil {
 		return o, "format"

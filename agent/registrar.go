@@ -43,6 +43,16 @@ type RegistrationStatus struct {
 // ErrNoRegistration: this kiosk's name is configured, not registered.
 var ErrNoRegistration = errors.New("this kiosk is not registered with the platform: its device id stands in the configuration")
 
+// IsRefusal tells whether an error of Register is a reason that Status tells:
+// the platform's refusal, or something that a person has to mend first.
+func IsRefusal(err error) bool {
+	if errors.Is(err, protocol.ErrTransport) {
+		return false
+	}
+	_, coded := errors.AsType[*protocol.CodeError](err)
+	return coded || errors.Is(err, protocol.ErrPermanent) || errors.Is(err, errNoCredential) || errors.Is(err, ErrNoKeystore)
+}
+
 func newRegistrar(a *Agent, c Registering) (*Registrar, error) {
 	r := &Registrar{a: a, c: c, turn: make(chan struct{}, 1)}
 	rec, err := registration.Load(a.writer.View, c.Request.DeviceSN)
@@ -108,7 +118,7 @@ func (r *Registrar) register(ctx context.Context, secret []byte, who string) err
 		}
 		var err error
 		if secret, err = r.c.Key(); err != nil {
-			return errors.Join(err, r.refused(ctx, rec, registration.NoCredential))
+			return errors.Join(errNoCredential, err, r.refused(ctx, rec, registration.NoCredential))
 		}
 		defer clear(secret)
 	}
@@ -198,19 +208,21 @@ func (r *Registrar) run(ctx context.Context) error {
 		return nil
 	}
 	for tries := 0; r.record.Load().State != registration.Registered; tries++ {
-		_, err := r.Register(protocol.Backlog(ctx), nil, "kioskd")
-		if err == nil || ctx.Err() != nil {
-			break
-		}
-		r.a.log.Info("not registered yet", "err", err)
 		wait := proofWaits[min(tries, len(proofWaits)-1)]
-		if r.record.Load().State == registration.Refused {
-			wait = proofWaits[len(proofWaits)-1]
+		if _, err := r.Register(protocol.Backlog(ctx), nil, "kioskd"); err != nil && ctx.Err() == nil {
+			r.a.log.Info("not registered yet", "err", err)
+			wait = max(wait, protocol.RetryAfter(err))
+		}
+		switch r.record.Load().State {
+		case registration.Registered:
+			continue
+		case registration.Refused:
+			wait = max(wait, proofWaits[len(proofWaits)-1])
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(max(wait, protocol.RetryAfter(err))):
+		case <-time.After(wait):
 		}
 	}
 	<-ctx.Done()

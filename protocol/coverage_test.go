@@ -119,7 +119,7 @@ Every interface of the platform's document, what is known of it and what plays i
 		if i.Fallback != "" {
 			path += ", then `" + i.Fallback + "`"
 		}
-		call, test := "", ""
+		var call, test string
 		if i.Method == catalogue.Push {
 			call, test = "`push.Decode`", "`TestPushesReachTheKiosksCode`"
 		} else if c, has := covered[i.Code]; has {

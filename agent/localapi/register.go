@@ -2,12 +2,10 @@ package localapi
 
 import (
 	"context"
-	"errors"
 	"net/http"
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/registration"
-	"vcckiosk/protocol"
 )
 
 // register asks the platform to register the kiosk. What the platform refused
@@ -24,7 +22,10 @@ func register(a *agent.Agent, c *call) (any, error) {
 		}
 	}
 	st, err := a.Registrar.Register(c.Context(), in.Code, "technician "+c.peer())
-	if st != nil && (st.State == registration.Registered || st.State == registration.Refused && !errors.Is(err, protocol.ErrTransport)) {
+	switch {
+	case err == nil, st != nil && st.State == registration.Registered:
+		return st, nil
+	case st != nil && st.State == registration.Refused && agent.IsRefusal(err):
 		return st, nil
 	}
 	return nil, err

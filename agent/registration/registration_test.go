@@ -68,9 +68,17 @@ func TestEveryStateHasWords(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for _, r := range []Record{
-		{State: None}, {State: Asked}, {State: Refused, Code: "20002"}, {State: Refused, Code: "46101"}, {State: Refused, Code: "46102"},
-		{State: Refused, Code: NoCredential}, {State: Refused, Code: Keystore}, {State: Registered, Code: KeyRefused}, {State: Refused, Code: Field},
-		{State: Refused, Code: "30002"}, {State: Refused, Code: "59999"},
+		{State: None},
+		{State: Asked},
+		{State: Refused, Code: "20002"},
+		{State: Refused, Code: "46101"},
+		{State: Refused, Code: "46102"},
+		{State: Refused, Code: NoCredential},
+		{State: Refused, Code: Keystore},
+		{State: Registered, Code: KeyRefused},
+		{State: Refused, Code: Field},
+		{State: Refused, Code: "30002"},
+		{State: Refused, Code: "59999"},
 	} {
 		w := r.Why()
 		if w.Code == "" || w.ZH == "" || w.EN == "" || w.Next == "" {

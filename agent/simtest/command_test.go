@@ -431,3 +431,56 @@ func TestRegistrationByCode(t *testing.T) {
 		}
 	})
 }
+
+// TestClockIsAskedFor: 6005 is asked when no answer has a date, and at once by a
+// kiosk whose clock cannot be right; until it is known no command is taken.
+func TestClockIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorld(t, vcctest.Options{Good: true, NoDate: true}, nil)
+		defer w.Close()
+		w.Platform.SetHook(func(c vcctest.Call) vcctest.Action {
+			if c.Code == "6005" {
+				return vcctest.Action{Code: "10001"}
+			}
+			return vcctest.Action{}
+		})
+		w.A.beat, w.A.built = 10*time.Minute, time.Now().AddDate(1, 0, 0) // the battery is empty
+		w.A.On()
+		time.Sleep(time.Second)
+		if n := w.Platform.Calls()["6005"]; n != 1 {
+			t.Errorf("6005 was asked %d times in the first second", n)
+		}
+		id := give(w, vcctest.Order{Cmd: "keyCheck", Life: 24 * time.Hour})
+		word := func() (last string) {
+			for _, a := range w.Platform.Acks() {
+				if a.CmdID == id {
+					last = strings.TrimSpace(a.Result + " " + a.Reason)
+				}
+			}
+			return last
+		}
+		time.Sleep(30 * time.Minute)
+		if word() != "refused clock" {
+			t.Errorf("without any time: %q", word())
+		}
+		w.Platform.SetHook(nil)
+		id = give(w, vcctest.Order{Cmd: "keyCheck", Life: 24 * time.Hour})
+		time.Sleep(30 * time.Minute)
+		if word() != "ok" {
+			t.Errorf("with the platform's time: %q", word())
+		}
+		if st := w.A.Agent.Status(); st.State != "clock" || st.SkewMS != 0 && st.SkewMS < -1000 {
+			t.Errorf("state %s, skew %d ms", st.State, st.SkewMS)
+		}
+		// A kiosk with a good clock asks once, and only because no answer has a date.
+		w.B.beat = 10 * time.Minute
+		before := w.Platform.Calls()["6005"]
+		w.A.Off()
+		w.B.On()
+		time.Sleep(2 * time.Hour)
+		if n := w.Platform.Calls()["6005"] - before; n != 1 {
+			t.Errorf("a kiosk with a good clock asked %d times", n)
+		}
+	})
+}

@@ -192,6 +192,7 @@ type Kiosk struct {
 	p        *power
 	offline  atomic.Bool
 	beat     time.Duration      // between heartbeats; default 1 h
+	built    time.Time          // when its program was built; zero: any clock is believed
 	register *agent.Registering // how it gets its name; nil: it has one
 	boots    uint64
 	Slot     *simcard.Slot
@@ -296,7 +297,7 @@ func (k *Kiosk) On() {
 				Layout: topup.Layout{Size: 256, Identity: []topup.Field{{Offset: 0, Len: 32}, idField}, Count: field(l.Count), Gas: field(l.Gas)},
 				CardNo: idField,
 			},
-			Heartbeat: cmp.Or(k.beat, time.Hour),
+			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built,
 		},
 		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
 		CommandKeys: commandKeys(), Tasks: k.taskList(), Register: k.register,

@@ -105,7 +105,7 @@ func postJSON(ctx context.Context, url string, v any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := (&http.Client{Timeout: 10 * time.Second}).Do(r)
 	if err != nil {
 		return "", err
 	}

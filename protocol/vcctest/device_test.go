@@ -66,7 +66,7 @@ func TestCommandsOpenWithTheKiosksCode(t *testing.T) {
 			t.Fatal(err)
 		}
 		if string(e.Payload) != `{"cmdId":"C1","cmd":"disable","args":{"reason":"年检"}}` || e.Counter != 1 || e.Next != signed.ID(next.Public().(ed25519.PublicKey)) ||
-			e.Expires.Sub(time.Now()).Abs() > time.Hour+time.Second {
+			time.Until(e.Expires).Abs() > time.Hour+time.Second {
 			t.Errorf("opened %+v: %s", e, e.Payload)
 		}
 		again, err := signed.Seal(signed.Envelope{Purpose: e.Purpose, Device: e.Device, Counter: e.Counter, Expires: e.Expires, Next: e.Next, Payload: e.Payload}, key)
@@ -140,8 +140,11 @@ func TestRegistration(t *testing.T) {
 			t.Errorf("first %v, again %v", first, again)
 		}
 		for _, x := range []struct{ what, key, serial, want string }{
-			{"by nobody", "ELSE", "S2", codePassword}, {"by a used code", "12345678", "S2", codeCodeUsed},
-			{"by the same code once more", "12345678", "S1", ""}, {"an unknown number", "ENTERPRISE", "S3", codeSerial}, {"a number of another form", "ENTERPRISE", "S 1", codeParameter},
+			{"by nobody", "ELSE", "S2", codePassword},
+			{"by a used code", "12345678", "S2", codeCodeUsed},
+			{"by the same code once more", "12345678", "S1", ""},
+			{"an unknown number", "ENTERPRISE", "S3", codeSerial},
+			{"a number of another form", "ENTERPRISE", "S 1", codeParameter},
 		} {
 			_, code := a.register(x.key, x.serial, nil)
 			want(t, x.what, code, x.want)

@@ -21,7 +21,7 @@ import (
 type Pusher struct {
 	URL    string
 	Token  string       // shared with the receiver
-	Client *http.Client // nil: http.DefaultClient
+	Client *http.Client // nil: one with a time limit of 10 s
 }
 
 // Event is what a push tells.
@@ -81,7 +81,7 @@ func (p Pusher) send(ctx context.Context, method string, q url.Values, body stri
 	}
 	client := p.Client
 	if client == nil {
-		client = http.DefaultClient
+		client = &http.Client{Timeout: 10 * time.Second}
 	}
 	resp, err := client.Do(r)
 	if err != nil {
