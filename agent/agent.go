@@ -194,7 +194,8 @@ func New(p Parts) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	a.commands = &commander{a: a, ring: p.CommandKeys, tasks: maps.Clone(p.Tasks), ledger: ledger, recorded: map[string]time.Time{}}
+	a.commands = &commander{a: a, ring: p.CommandKeys, tasks: map[command.Name]Task{}, ledger: ledger, recorded: map[string]time.Time{}}
+	maps.Copy(a.commands.tasks, p.Tasks)
 	return a, nil
 }
 

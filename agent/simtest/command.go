@@ -20,9 +20,20 @@ var commandKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize
 // strangerKey is nobody this kiosk knows.
 var strangerKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, ed25519.SeedSize))
 
-func commandKeys() signed.Ring {
-	public, _ := commandKey.Public().(ed25519.PublicKey)
-	r, err := signed.NewRing(public)
+func (k *Kiosk) commandKeys() signed.Ring {
+	signers := k.signers
+	if signers == nil {
+		signers = []ed25519.PrivateKey{commandKey}
+	}
+	if len(signers) == 0 {
+		return signed.Ring{}
+	}
+	var keys []ed25519.PublicKey
+	for _, s := range signers {
+		public, _ := s.Public().(ed25519.PublicKey)
+		keys = append(keys, public)
+	}
+	r, err := signed.NewRing(keys...)
 	if err != nil {
 		panic(err) // a fixed key
 	}

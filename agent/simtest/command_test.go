@@ -1,6 +1,8 @@
 package simtest
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"fmt"
 	"maps"
 	"slices"
@@ -481,6 +483,79 @@ func TestClockIsAskedFor(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		if n := w.Platform.Calls()["6005"] - before; n != 1 {
 			t.Errorf("a kiosk with a good clock asked %d times", n)
+		}
+	})
+}
+
+// TestCommandKeyChanges: the next key is announced, configured, used; from then
+// on the old one is refused, over restarts, and it may leave the configuration.
+func TestCommandKeyChanges(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorld(t, good, nil)
+		defer w.Close()
+		next := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, ed25519.SeedSize))
+		announced, _ := next.Public().(ed25519.PublicKey)
+		w.A.beat = 10 * time.Minute
+		w.A.On()
+		alarmed := func() bool { return slices.Contains(w.A.Agent.Status().Alarms, string(audit.CommandNextKey)) }
+		word := func(o vcctest.Order) string {
+			o.Cmd = "keyCheck"
+			id := give(w, o)
+			time.Sleep(30 * time.Minute)
+			said := ""
+			for _, a := range w.Platform.Acks() {
+				if a.CmdID == id {
+					said = strings.TrimSpace(a.Result + " " + a.Reason)
+				}
+			}
+			return said
+		}
+		say := func(what, got, want string) {
+			t.Helper()
+			if got != want {
+				t.Errorf("%s: %q, want %q", what, got, want)
+			}
+		}
+		say("the present key, which announces the next", word(vcctest.Order{Next: announced}), "ok")
+		if !alarmed() {
+			t.Error("nobody hears that the next key is not configured")
+		}
+		say("the next key before it is configured", word(vcctest.Order{Key: next}), "refused unknownKey")
+		w.A.signers = []ed25519.PrivateKey{commandKey, next}
+		w.A.Reboot()
+		say("the present key beside the next", word(vcctest.Order{Next: announced}), "ok")
+		if alarmed() {
+			t.Error("the alarm stands although the key is configured")
+		}
+		say("the next key", word(vcctest.Order{Key: next}), "ok")
+		say("the old key afterwards", word(vcctest.Order{}), "refused retiredKey")
+		w.A.Reboot()
+		say("the old key after a restart", word(vcctest.Order{}), "refused retiredKey")
+		w.A.signers = []ed25519.PrivateKey{next}
+		w.A.Reboot()
+		say("the next key alone", word(vcctest.Order{Key: next}), "ok")
+		w.A.signers = []ed25519.PrivateKey{next, strangerKey} // the one after it
+		w.A.Reboot()
+		say("the next key as the present one", word(vcctest.Order{Key: next}), "ok")
+		say("the one after it", word(vcctest.Order{Key: strangerKey}), "ok")
+	})
+}
+
+// TestNoKeyNoCommand: a kiosk without a key for commands refuses the best signed
+// ones, and says so.
+func TestNoKeyNoCommand(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorld(t, good, nil)
+		defer w.Close()
+		w.A.signers, w.A.beat = []ed25519.PrivateKey{}, 10*time.Minute
+		w.A.On()
+		id := give(w, vcctest.Order{Cmd: "disable"})
+		time.Sleep(time.Hour)
+		acks := w.Platform.Acks()
+		if len(acks) == 0 || acks[0].CmdID != id || acks[0].Result != "refused" || acks[0].Reason != "noKey" || w.A.Agent.Status().Disabled != nil {
+			t.Errorf("told %+v, %+v", acks, w.A.Agent.Status().Disabled)
 		}
 	})
 }

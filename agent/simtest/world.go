@@ -9,6 +9,7 @@ package simtest
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -191,9 +192,10 @@ type Kiosk struct {
 	dir      string
 	p        *power
 	offline  atomic.Bool
-	beat     time.Duration      // between heartbeats; default 1 h
-	built    time.Time          // when its program was built; zero: any clock is believed
-	register *agent.Registering // how it gets its name; nil: it has one
+	beat     time.Duration        // between heartbeats; default 1 h
+	signers  []ed25519.PrivateKey // of commands, whose public keys it knows; default commandKey
+	built    time.Time            // when its program was built; zero: any clock is believed
+	register *agent.Registering   // how it gets its name; nil: it has one
 	boots    uint64
 	Slot     *simcard.Slot
 	Agent    *agent.Agent
@@ -300,7 +302,7 @@ func (k *Kiosk) On() {
 			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built,
 		},
 		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
-		CommandKeys: commandKeys(), Tasks: k.taskList(), Register: k.register,
+		CommandKeys: k.commandKeys(), Tasks: k.taskList(), Register: k.register,
 	})
 	if err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
