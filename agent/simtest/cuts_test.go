@@ -137,6 +137,7 @@ func cutAll(t *testing.T, options func(story, cut) vcctest.Options, step int) *t
 		at cut
 	}
 	jobs := make(chan job)
+	gone := make(chan struct{}) // the workers, each of which ends at a failure that is none of the judge's
 	var sum tally
 	var lengths sync.WaitGroup
 	t.Run("cuts", func(t *testing.T) {
@@ -161,13 +162,19 @@ func cutAll(t *testing.T, options func(story, cut) vcctest.Options, step int) *t
 				}
 				n := run(t, s, options(s, cut{}), cut{}, nil).effects
 				for i := range 2 * n {
-					if turn++; turn%step == 0 {
-						jobs <- job{s, cut{1 + i/2, side(i % 2)}}
+					if turn++; turn%step != 0 {
+						continue
+					}
+					select {
+					case jobs <- job{s, cut{1 + i/2, side(i % 2)}}:
+					case <-gone:
+						return
 					}
 				}
 			}
 		})
 	})
+	close(gone)
 	lengths.Wait()
 	return &sum
 }
