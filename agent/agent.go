@@ -181,7 +181,7 @@ func New(p Parts) (*Agent, error) {
 	a := &Agent{
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
 		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
-		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{},
+		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
 	}
 	a.Rotator = newRotator(a)
 	a.modem = p.Modem
@@ -205,7 +205,6 @@ func New(p Parts) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	a.started = time.Now()
 	if a.keys == nil {
 		a.alarms.raise(string(audit.KeystoreLocked))
 	}

@@ -76,13 +76,11 @@ func (a *Agent) Status() Status {
 	st := Status{
 		State: "serving", Device: a.device(), Terminal: a.cfg.TerminalNo, Firmware: a.cfg.Firmware,
 		Alarms: a.alarms.list(), Evictions: a.client.Evictions(), Commits: a.writer.Stats().Commits,
+		Uptime: time.Since(a.started),
 	}
 	st.Disabled, st.Registration = a.commands.ledger.Out(), a.Registrar.Status()
 	if n := a.blocked(); n != nil {
 		st.State, st.Note = n.Code, n
-	}
-	if !a.started.IsZero() {
-		st.Uptime = time.Since(a.started)
 	}
 	st.Reader = ReaderStatus{Name: a.reader.Name(), State: "unknown", Last: a.reading.Load()}
 	if s := a.state.Load(); s != nil {
