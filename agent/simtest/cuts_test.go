@@ -48,8 +48,8 @@ func run(t *testing.T, s story, o vcctest.Options, at cut, log *bytes.Buffer) (p
 		}
 		w.A.p.mu.Lock()
 		p.effects = w.A.p.n
-		if at.n > 0 && at.n <= len(w.A.p.kinds) {
-			p.kind = w.A.p.kinds[at.n-1]
+		if at.n > 0 && at.n <= len(w.A.p.seen) {
+			p.kind = w.A.p.seen[at.n-1].kind
 		}
 		w.A.p.mu.Unlock()
 		point := mustReach(s.name)

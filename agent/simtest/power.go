@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"go.etcd.io/bbolt"
 )
@@ -35,6 +36,13 @@ type cut struct {
 	at side
 }
 
+// effect is one that has begun.
+type effect struct {
+	kind string // "commit", "card 52", "http /iccard/recharge"
+	at   time.Time
+	took time.Duration
+}
+
 // power is one kiosk's supply. It numbers the effects of the kiosk on the
 // world (commit, APDU, HTTP request) in order, and can go out before or after
 // one of them. From then on every effect fails without acting.
@@ -44,7 +52,7 @@ type power struct {
 	next  cut
 	later []cut // counted from the cut before
 	off   bool
-	kinds []string // of the effects, for the report
+	seen  []effect
 	onCut func()
 	cuts  int // that have happened
 
@@ -58,7 +66,7 @@ func (p *power) begin(kind string) (id int, err error) {
 		return 0, errOff
 	}
 	p.n++
-	p.kinds = append(p.kinds, kind)
+	p.seen = append(p.seen, effect{kind: kind, at: time.Now()})
 	if p.n == p.next.n && p.next.at == before {
 		p.cut()
 		return p.n, errOff
@@ -69,6 +77,8 @@ func (p *power) begin(kind string) (id int, err error) {
 func (p *power) end(id int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	e := &p.seen[id-1]
+	e.took = time.Since(e.at)
 	if !p.off && id == p.next.n && p.next.at == after {
 		p.cut()
 	}

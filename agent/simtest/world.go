@@ -58,6 +58,7 @@ type World struct {
 	reached  []string       // what a story says has happened in it
 	log      *slog.Logger   // of both kiosks; one handler, so that their lines do not mix
 	tasks    map[string]int // how often a command's task was carried out, by its name
+	flush    time.Duration  // how long an acknowledgement waits for a commit; 0: as on a kiosk
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -200,6 +201,8 @@ type Kiosk struct {
 	Slot     *simcard.Slot
 	Agent    *agent.Agent
 	journal  *journal.Journal
+	writer   *queue.Writer
+	outbox   *queue.Outbox
 
 	db   *bbolt.DB
 	keys *keystore.Store
@@ -265,13 +268,14 @@ func (k *Kiosk) On() {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
 	log := k.w.log.With("kiosk", k.name)
-	writer := queue.NewWriter(&store{k.db, k.p}, queue.WriterOptions{Log: log})
+	writer := queue.NewWriter(&store{k.db, k.p}, queue.WriterOptions{Log: log, Flush: k.w.flush})
 	k.boots++
 	jitter := rand.New(rand.NewPCG(k.w.seed, uint64(k.name[0])<<32+k.boots)) // one seed, one schedule
 	outbox, err := queue.NewOutbox(writer, queue.Options{Rand: jitter.Float64})
 	if err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
+	k.writer, k.outbox = writer, outbox
 	if k.journal, err = journal.Open(writer); err != nil {
 		t.Fatalf("kiosk %s: %v", k.name, err)
 	}
