@@ -39,6 +39,7 @@ type fakePCSC struct {
 	contexts int
 	waits    int
 	calls    map[string]int
+	early    int // cards a cure has found before the poll
 }
 
 const theReader = "Fake Reader 00 00"
@@ -194,6 +195,9 @@ func (f *fakePCSC) look() {
 		f.dw = true
 		f.power()
 		f.counter++
+		if f.holder != nil { // one that came in by a cure: its power is taken from it and given anew
+			f.holder.unset = true
+		}
 		f.change()
 	}
 }
@@ -392,34 +396,6 @@ func (c *fakeContext) release() error {
 	return err
 }
 
-func (c *fakeContext) revive(name string) error {
-	f := c.f
-	defer f.exit(c)
-	if err := f.enter(c, "revive"); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch {
-	case c.dead() != nil:
-		return c.dead()
-	case !f.listed(name):
-		return codeUnknownReader
-	case f.holder != nil:
-		return codeSharing
-	case f.link == nil:
-		return codeUnresponsive
-	}
-	f.power()
-	f.change()
-	return nil
-}
-
-// lose is pcscd after a reset that failed on a vanished card: empty for as long as its polling thread sees a card.
-func (f *fakePCSC) lose() {
-	f.with(func() { f.shown, f.atr, f.dw = 0, nil, true })
-}
-
 func (c *fakeContext) connect(name string) (libCard, error) {
 	f := c.f
 	defer f.exit(c)
@@ -451,6 +427,7 @@ type fakeCard struct {
 	ctx                         *fakeContext
 	begun                       bool
 	removed, unplugged, invalid bool
+	unset                       bool // powered anew under it: no protocol is agreed on
 }
 
 // lost is what every call about the card says when something is away; holds mu.
@@ -534,6 +511,8 @@ func (c *fakeCard) transmit(cmd []byte) ([]byte, error) {
 		return nil, err
 	}
 	switch {
+	case c.unset:
+		return nil, codeProtocol
 	case f.shown == stateUnavailable:
 		return nil, codeReaderUnavailable
 	case f.deaf, f.link == nil, f.link != f.phys:

@@ -228,6 +228,63 @@ func TestTheCureDoesNotDisturbAnEmptyRealReader(t *testing.T) {
 	})
 }
 
+// What afterCure rests on: a card that the cure finds before the poll is found again by the poll, and not later than that.
+func TestARealCardPutInAtTheMomentOfTheCure(t *testing.T) {
+	withPeer(t, 9, func(p *peer) {
+		lib, err := newLibrary()
+		if err != nil {
+			p.Fatal(err)
+		}
+		c, err := lib.establish()
+		if err != nil {
+			p.Fatal(err)
+		}
+		defer func() { _ = c.release() }()
+		look := func() uint32 {
+			state, _, err := c.wait(peerReader, 0, time.Second)
+			if err != nil {
+				p.Fatal(err)
+			}
+			return state >> 16
+		}
+		again := 0
+		for range 5 {
+			before := look()
+			p.insert(newCard())
+			for c.revive(peerReader) != nil { // until the virtual reader has taken the connection
+				time.Sleep(time.Millisecond)
+			}
+			found := look()
+			time.Sleep(afterCure)
+			now := look()
+			if found == before && now != before {
+				again++
+			}
+			card, err := c.connect(peerReader)
+			if err != nil {
+				p.Fatal(err)
+			}
+			if err := card.begin(); err != nil {
+				p.Fatal(err)
+			}
+			for began := time.Now(); time.Since(began) < afterCure; time.Sleep(5 * time.Millisecond) {
+				if got, err := card.transmit(someCommand); err != nil || len(got) != 2 {
+					p.Fatalf("%v after the connect: %X, %v", time.Since(began), got, err)
+				}
+			}
+			if after := look(); after != now {
+				p.Errorf("counted %d cards, and later %d", now, after)
+			}
+			_, _ = card.end(), card.disconnect()
+			p.remove()
+			p.emptied()
+		}
+		if again == 0 {
+			p.Error("the poll never found a card again: afterCure is for nothing")
+		}
+	})
+}
+
 // switches counts how often the process went to sleep, over all its threads.
 func switches(t *testing.T) (sum int) {
 	t.Helper()

@@ -40,6 +40,9 @@ const (
 	fresh = 15 * time.Second
 	// settle is how long Open waits for a card call of before, or for another program that has the card.
 	settle = time.Second
+	// afterCure is how long nobody gets a card that a cure has found: longer than pcscd's poll (400 ms). If the card was just
+	// put in, the poll finds it once more and powers it anew, whoever has it then.
+	afterCure = 500 * time.Millisecond
 	// farewell is how long Close waits for the library to take leave.
 	farewell = 2 * time.Second
 )

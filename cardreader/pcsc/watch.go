@@ -307,9 +307,13 @@ func (r *Reader) revive(c *libContext, name string) bool {
 		return false
 	}
 	// The error says what is normal: no card. A call that hangs keeps the turn.
-	_, _ = ask(r, 0, func() (struct{}, error) {
+	_, _ = ask(r, afterCure, func() (struct{}, error) {
 		defer func() { <-r.turn }()
-		return struct{}{}, (*c).revive(name)
+		err := (*c).revive(name)
+		if err == nil {
+			r.pause(afterCure) // and nobody hears of the card before: the next wait tells of it once
+		}
+		return struct{}{}, err
 	})
 	return true
 }

@@ -236,37 +236,6 @@ func TestACardOutAndInBetweenTwoWaitsIsSeen(t *testing.T) {
 	}
 }
 
-func TestAReaderStuckEmptyIsCured(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.put(newCard())
-		w.f.lose()
-		w.event(cardreader.CardOut)
-		w.took("the cure", 2*time.Second, func() { w.event(cardreader.CardIn) })
-		s := w.open()
-		w.works(s)
-		w.close(s)
-	})
-}
-
-func TestTheCureNeverRunsBesideASession(t *testing.T) {
-	inBubble(t, func(w *world) {
-		w.put(newCard())
-		s := w.open()
-		w.f.lose()
-		w.event(cardreader.CardOut)
-		w.quiet(time.Hour)
-		if n := w.f.count("revive"); n != 0 {
-			w.Errorf("power asked for %d times beside a session", n)
-		}
-		w.close(s)
-		began := time.Now()
-		w.event(cardreader.CardIn)
-		if d := time.Since(began); d > waitLimit {
-			w.Errorf("cured %v after the session, want the next wait's end", d)
-		}
-	})
-}
-
 func TestAnEmptyReaderIsLeftInPeace(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.event(cardreader.CardOut)
