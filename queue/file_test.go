@@ -288,7 +288,11 @@ func TestFlippedBits(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	dir := t.TempDir()
 	var fine, damaged, told int
-	for i := range 2000 {
+	tries := 2000
+	if testing.Short() {
+		tries = 700
+	}
+	for i := range tries {
 		at, bit := rnd.IntN(used), rnd.IntN(8)
 		if i < 700 { // where the structure is: page headers and the first elements
 			at = at/4096*4096 + rnd.IntN(96)

@@ -309,7 +309,10 @@ func TestTrimKeepsWhatIsOpenAndTheRestVerifies(t *testing.T) {
 
 // Ten thousand records: what a kiosk keeps.
 func TestTenThousandRecordsAreSmallInMemory(t *testing.T) {
-	const n = 10_000
+	n := 10_000
+	if testing.Short() {
+		n = 1000
+	}
 	b := openBooks(t, filepath.Join(t.TempDir(), "agent.db"))
 	for batch := range n / 500 {
 		var fns []func(*bbolt.Tx) error

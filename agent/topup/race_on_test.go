@@ -1,5 +1,0 @@
-//go:build race
-
-package topup
-
-const raceEnabled = true
