@@ -30,7 +30,9 @@
 //	  cardreader/pcsc     real readers, by pcscd; the only importer of the PC/SC binding (tags cgo and pcsc), else a stub
 //	  cardreader/vpcd     the simulated reader (tag sim); a stub without the tag
 //	  cardreader/simcard  virtual cards that can be torn, swapped, muted; the virtual meter
-//	  cardreader/cardtest the suite every driver passes; transcripts
+//	  cardreader/cardtest the suite every driver passes
+//	  cardreader/qualify  what of it a person can play with a reader on a cable
+//	  cardreader/transcript  what was said to a card, recorded and replayed
 //	keystore              base keys (active, pending, previous) and sealing of records
 //	protocol              signed client: sessions, catalogue, calls, error classes
 //	  protocol/catalogue  every interface and field of the platform, as data

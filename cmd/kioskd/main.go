@@ -49,8 +49,19 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 	check := flags.Bool("check", false, "check the configuration and what it names, change nothing, and exit")
 	aside := flags.Bool("set-keystore-aside", false, "rename a keystore that does not open, so that the next start makes an empty one, and exit")
 	doctor := flags.Bool("doctor", false, "print as JSON what can be seen without the daemon, and exit")
+	var q qualifying
+	flags.StringVar(&q.transcript, "qualify", "", "hold the card reader against what this program relies on, with a person as its hands; keep a transcript in `file`, and exit")
+	flags.BoolVar(&q.fixedCable, "qualify-fixed-cable", false, "with -qualify: the reader cannot be unplugged")
+	flags.BoolVar(&q.overwrite, "qualify-overwrite-card", false, "with -qualify: write to the bench card, which may be lost by it")
 	if err := flags.Parse(args); err != nil {
 		return exitConfig
+	}
+	if q.transcript != "" {
+		if err := qualifyReader(ctx, *path, q, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(stderr, "kioskd:", err)
+			return codeOf(err, exitFailed)
+		}
+		return exitOK
 	}
 	if *doctor {
 		if err := diagnose(ctx, *path, os.Stdout); err != nil {

@@ -1,4 +1,4 @@
-package cardtest_test
+package transcript_test
 
 import (
 	"bytes"
@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"vcckiosk/cardreader"
-	"vcckiosk/cardreader/cardtest"
 	"vcckiosk/cardreader/simcard"
+	"vcckiosk/cardreader/transcript"
 )
 
 const goldenPurse = "testdata/purse-load.transcript"
@@ -57,7 +57,7 @@ func TestRecordedLoadEqualsTheGoldenTranscript(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	rec := cardtest.Record(s, &b)
+	rec := transcript.Record(s, &b)
 	for _, c := range loadCommands {
 		if _, err := rec.Transmit(t.Context(), unhex(t, c)); err != nil {
 			t.Fatal(err)
@@ -96,7 +96,7 @@ func TestReplayAnswersAsRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := cardtest.Replay(f)
+	p := transcript.Replay(f)
 	var last []byte
 	for _, c := range loadCommands {
 		if last, err = p.Transmit(t.Context(), unhex(t, c)); err != nil {
@@ -109,22 +109,22 @@ func TestReplayAnswersAsRecorded(t *testing.T) {
 	if _, err := p.Transmit(t.Context(), unhex(t, "805C000204")); !errors.Is(err, cardreader.ErrCardRemoved) {
 		t.Errorf("recorded error: %v, want ErrCardRemoved", err)
 	}
-	if n := cardtest.Rest(p); n != 0 {
+	if n := transcript.Rest(p); n != 0 {
 		t.Errorf("%d commands left", n)
 	}
-	if _, err := p.Transmit(t.Context(), unhex(t, "805C000204")); !errors.Is(err, cardtest.ErrTranscript) {
+	if _, err := p.Transmit(t.Context(), unhex(t, "805C000204")); !errors.Is(err, transcript.ErrTranscript) {
 		t.Errorf("after the end: %v, want ErrTranscript", err)
 	}
 }
 
 func TestReplayRefusesWhatWasNotRecorded(t *testing.T) {
 	t.Parallel()
-	p := cardtest.Replay(strings.NewReader("> 00200000 02 ****\n< 9000\n> 805C000204\n<\n! x\n"))
-	if _, err := p.Transmit(t.Context(), unhex(t, "00200000021234")); !errors.Is(err, cardtest.ErrTranscript) {
+	p := transcript.Replay(strings.NewReader("> 00200000 02 ****\n< 9000\n> 805C000204\n<\n! x\n"))
+	if _, err := p.Transmit(t.Context(), unhex(t, "00200000021234")); !errors.Is(err, transcript.ErrTranscript) {
 		t.Fatalf("a transcript with two answers to one command: %v", err)
 	}
-	p = cardtest.Replay(strings.NewReader("> 00200000 02 ****\n< 9000\n> 805C000204\n<\n"))
-	if _, err := p.Transmit(t.Context(), unhex(t, "805C000204")); !errors.Is(err, cardtest.ErrTranscript) {
+	p = transcript.Replay(strings.NewReader("> 00200000 02 ****\n< 9000\n> 805C000204\n<\n"))
+	if _, err := p.Transmit(t.Context(), unhex(t, "805C000204")); !errors.Is(err, transcript.ErrTranscript) {
 		t.Fatalf("out of order: %v", err)
 	}
 	if got, err := p.Transmit(t.Context(), unhex(t, "00200000021234")); err != nil || len(got) != 2 {
@@ -144,7 +144,7 @@ func FuzzReplay(f *testing.F) {
 	f.Add("> 805C000204\n< 000000019000\n")
 	f.Add("# nothing\n>\n<\n! card removed\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		p := cardtest.Replay(strings.NewReader(text))
+		p := transcript.Replay(strings.NewReader(text))
 		for range 3 {
 			_, _ = p.Transmit(t.Context(), []byte{0x80, 0x5C, 0, 2, 4})
 		}

@@ -1,4 +1,6 @@
-package cardtest
+// Package transcript keeps a conversation with a card as text: recorded once on a
+// real card, replayed for ever without one.
+package transcript
 
 import (
 	"bufio"
