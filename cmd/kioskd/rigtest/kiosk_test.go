@@ -129,6 +129,7 @@ type kiosk struct {
 	name, dir, config string
 	line              *line
 	pcscd             *pcscd
+	disk              *smallDisk // nil: the state is on this machine's own
 	operator, tech    *localapi.Client
 
 	mu       sync.Mutex
@@ -141,6 +142,9 @@ func newKiosk(t testing.TB, dir, name, terminal, upstream string, certs string) 
 	t.Helper()
 	k := &kiosk{name: name, dir: filepath.Join(dir, name), line: newLine(t, upstream)}
 	must(t, os.MkdirAll(k.dir, 0o700))
+	if name == "B" {
+		k.disk = newSmallDisk(t, filepath.Join(k.dir, "state"))
+	}
 	reader := `driver = "pcsc"`
 	if os.Getenv("RIG_READER") == "sim" { // without a card service, for a look at everything else
 		k.pcscd = &pcscd{card: fmt.Sprintf("127.0.0.1:%d", freePort(t))}

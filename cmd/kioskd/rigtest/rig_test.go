@@ -76,19 +76,24 @@ func (r *rig) open(c *card) (int, error) {
 }
 
 // goals are how much must have happened before the rig stops.
-type goals struct{ kills, tears, restarts, cuts int64 }
+type goals struct{ kills, tears, restarts, cuts, full int64 }
 
-func planned() goals {
+func (r *rig) planned() goals {
+	g := goals{kills: 20, tears: 10, restarts: 2, cuts: 10, full: 3}
 	if os.Getenv("FULL") != "" {
-		return goals{kills: 200, tears: 50, restarts: 10, cuts: 50}
+		g = goals{kills: 200, tears: 50, restarts: 10, cuts: 50, full: 25}
 	}
-	return goals{kills: 20, tears: 10, restarts: 2, cuts: 10}
+	if !slices.ContainsFunc(r.kiosks, func(k *kiosk) bool { return k.disk != nil }) {
+		g.full = 0
+	}
+	return g
 }
 
-type tally struct{ visits, loads, kills, tears, restarts, cuts atomic.Int64 }
+type tally struct{ visits, loads, kills, tears, restarts, cuts, full, refused atomic.Int64 }
 
 func (a *tally) reached(g goals) bool {
-	return a.kills.Load() >= g.kills && a.tears.Load() >= g.tears && a.restarts.Load() >= g.restarts && a.cuts.Load() >= g.cuts
+	return a.kills.Load() >= g.kills && a.tears.Load() >= g.tears && a.restarts.Load() >= g.restarts && a.cuts.Load() >= g.cuts &&
+		a.full.Load() >= g.full
 }
 
 // TestRig kills, tears, restarts and cuts while customers come, and then
@@ -102,7 +107,7 @@ func TestRig(t *testing.T) {
 		must(t, err)
 	}
 	t.Logf("seed %d", seed)
-	g := planned()
+	g := r.planned()
 	var sum tally
 	var wg sync.WaitGroup
 	var all []*card
@@ -122,8 +127,8 @@ func TestRig(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(15 * time.Second):
-				fmt.Printf("... visits=%d loads=%d kills=%d/%d tears=%d/%d restarts=%d/%d cuts=%d/%d\n", sum.visits.Load(), sum.loads.Load(),
-					sum.kills.Load(), g.kills, sum.tears.Load(), g.tears, sum.restarts.Load(), g.restarts, sum.cuts.Load(), g.cuts)
+				fmt.Printf("... visits=%d loads=%d kills=%d/%d tears=%d/%d restarts=%d/%d cuts=%d/%d full=%d/%d\n", sum.visits.Load(), sum.loads.Load(),
+					sum.kills.Load(), g.kills, sum.tears.Load(), g.tears, sum.restarts.Load(), g.restarts, sum.cuts.Load(), g.cuts, sum.full.Load(), g.full)
 			}
 		}
 	}()
@@ -137,8 +142,8 @@ func TestRig(t *testing.T) {
 			t.Error(p)
 		}
 	}
-	fmt.Printf("visits=%d loads=%d kills=%d tears=%d restarts=%d cuts=%d lost=%d double=%d stuck=%d\n", sum.visits.Load(), sum.loads.Load(),
-		sum.kills.Load(), sum.tears.Load(), sum.restarts.Load(), sum.cuts.Load(), len(lost), len(double), len(stuck))
+	fmt.Printf("visits=%d loads=%d kills=%d tears=%d restarts=%d cuts=%d full=%d (sold nothing %d) lost=%d double=%d stuck=%d\n", sum.visits.Load(), sum.loads.Load(),
+		sum.kills.Load(), sum.tears.Load(), sum.restarts.Load(), sum.cuts.Load(), sum.full.Load(), sum.refused.Load(), len(lost), len(double), len(stuck))
 	if sum.loads.Load() < g.kills/4 {
 		t.Errorf("only %d loads: the rig proves little", sum.loads.Load())
 	}
@@ -170,7 +175,7 @@ func (r *rig) play(t *testing.T, k *kiosk, cards []*card, rnd *rand.Rand, g goal
 		before := c.struck()
 		var misfortune func()
 		delay := time.Duration(rnd.IntN(900)) * time.Millisecond
-		switch x := rnd.IntN(10); {
+		switch x := rnd.IntN(11); {
 		case x < 5 && sum.kills.Load() < g.kills:
 			misfortune = func() {
 				sum.kills.Add(1)
@@ -184,6 +189,23 @@ func (r *rig) play(t *testing.T, k *kiosk, cards []*card, rnd *rand.Rand, g goal
 			misfortune = func() {
 				sum.restarts.Add(1)
 				if err := k.pcscd.restart(); err != nil {
+					t.Error(err)
+				}
+			}
+		case x == 10:
+			if k.disk == nil || sum.full.Load() >= g.full {
+				break
+			}
+			dark := rnd.IntN(3) == 0
+			misfortune = func() {
+				sum.full.Add(1)
+				if err := k.disk.fill(); err != nil {
+					t.Error(err)
+				}
+				if !dark {
+					return
+				}
+				if err := k.kill(t); err != nil { // and starts without room
 					t.Error(err)
 				}
 			}
@@ -216,9 +238,17 @@ func (r *rig) play(t *testing.T, k *kiosk, cards []*card, rnd *rand.Rand, g goal
 		if v.Note != nil && v.Note.Code == "written" {
 			sum.loads.Add(1)
 		}
+		if v.Note != nil && (v.Note.Code == "noDisk" || v.Note.Code == "storage") {
+			sum.refused.Add(1)
+		}
 		sum.tears.Add(int64(c.struck() - before))
 		c.disarm()
 		k.line.set(lan)
+		if k.disk != nil {
+			if err := k.disk.empty(); err != nil {
+				return err
+			}
+		}
 		k.supervise(t)
 		k.serving(t)
 		if rnd.IntN(4) == 0 {
