@@ -47,6 +47,9 @@ type Config struct {
 	// BuildTime bounds what clock is believed: earlier, or more than ten years
 	// later, is unsane and nothing is sold. Zero: not checked.
 	BuildTime time.Time
+	// Prices: a customer who looks at the list for a second is shown what gas
+	// costs (interface 3019).
+	Prices bool
 	// Keep is how many closed records the journal holds; default 20,000.
 	Keep int
 }
@@ -134,6 +137,7 @@ type Agent struct {
 	commands *commander
 	modem    func() *protocol.ModemState
 
+	errands chan func()
 	power   string // name of this power session
 	keysWhy string
 	alarms  alarms
@@ -182,6 +186,7 @@ func New(p Parts) (*Agent, error) {
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
 		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
 		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
+		errands: make(chan func(), 1),
 	}
 	a.Rotator = newRotator(a)
 	a.modem = p.Modem
@@ -243,6 +248,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return a.outbox.Run(protocol.Backlog(ctx), a.deliver)
 	})
 	actor("sessions", a.serve)
+	actor("errands", a.runErrands)
 	actor("rotator", a.Rotator.run)
 	actor("heartbeat", a.heartbeat)
 	actor("registrar", a.Registrar.run)

@@ -52,6 +52,7 @@ type View struct {
 	Address string        `json:"address,omitempty"`
 	Offers  []Offer       `json:"orders,omitempty"`
 	Chosen  *Offer        `json:"chosen,omitempty"`
+	Price   *Price        `json:"price,omitempty"`  // comes a little after the list, or not at all
 	Expires time.Time     `json:"expires,omitzero"` // of the list
 	TransNo topup.TransNo `json:"termTransNo,omitempty"`
 	Outcome topup.Outcome `json:"outcome,omitempty"`
@@ -73,6 +74,7 @@ type Screen struct {
 	mu        sync.Mutex
 	view      View
 	since     time.Time // of the picture
+	cards     uint64    // that have been looked at
 	changed   chan struct{}
 	answers   chan answer
 	cancelled bool
@@ -172,6 +174,12 @@ func (s *Screen) showIdle(v View) {
 // replace needs s.mu.
 func (s *Screen) replace(v View) {
 	v.Serial = s.view.Serial + 1
+	if v.Stage == StageReading {
+		s.cards++
+	}
+	if v.Stage == StageConfirm { // one step on from the list
+		v.Price = s.view.Price
+	}
 	s.view, s.since = v, time.Now()
 	select {
 	case <-s.answers:
@@ -180,6 +188,27 @@ func (s *Screen) replace(v View) {
 	if v.Stage != StageWorking {
 		s.cancelled = false
 	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// session names the present customer.
+func (s *Screen) session() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cards
+}
+
+// setPrice adds a price to the picture, if that customer still chooses. Answers
+// given meanwhile stay: the picture is the same but for it.
+func (s *Screen) setPrice(session uint64, p *Price) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p == nil || session != s.cards || s.view.Stage != StageChoose && s.view.Stage != StageConfirm {
+		return
+	}
+	s.view.Price = p
+	s.view.Serial++
 	close(s.changed)
 	s.changed = make(chan struct{})
 }

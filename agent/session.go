@@ -203,7 +203,7 @@ func (a *Agent) session(ctx context.Context, events <-chan cardreader.Event) (Vi
 		view.Note = orRestored(noteNoOrders, restored)
 		return view, nil
 	}
-	offer, note, err := a.ask(ctx, events, view, offers)
+	offer, note, err := a.ask(ctx, events, view, offers, info.SubsCode, c.id.No)
 	if err != nil || note != nil {
 		view.Note = note
 		return view, err
@@ -278,15 +278,25 @@ func (a *Agent) offers(c *card, info protocol.CardInfo) []Offer {
 
 // ask lets the customer choose and confirm. A note means that the session is
 // over without anything begun.
-func (a *Agent) ask(ctx context.Context, events <-chan cardreader.Event, v View, offers []Offer) (Offer, *Note, error) {
+func (a *Agent) ask(
+	ctx context.Context, events <-chan cardreader.Event, v View, offers []Offer, subs, cardNo string,
+) (Offer, *Note, error) {
 	timer := time.NewTimer(a.cfg.ChoiceTime)
 	defer timer.Stop()
 	v.Stage, v.Offers, v.Expires = StageChoose, offers, time.Now().Add(a.cfg.ChoiceTime)
 	a.Screen.show(v)
+	pctx, enough := context.WithCancel(ctx)
+	defer enough() // nothing runs beside the authorisation
+	var price <-chan time.Time
+	if a.cfg.Prices && a.cfg.ChoiceTime > priceAfter {
+		price = time.After(priceAfter)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return Offer{}, nil, ctx.Err()
+		case <-price:
+			a.findPrice(pctx, subs, cardNo)
 		case <-timer.C:
 			return Offer{}, noteTimeout, nil
 		case ev := <-events:

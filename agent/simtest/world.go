@@ -59,6 +59,7 @@ type World struct {
 	log      *slog.Logger   // of both kiosks; one handler, so that their lines do not mix
 	tasks    map[string]int // how often a command's task was carried out, by its name
 	flush    time.Duration  // how long an acknowledgement waits for a commit; 0: as on a kiosk
+	prices   bool
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -303,7 +304,7 @@ func (k *Kiosk) On() {
 				Layout: topup.Layout{Size: 256, Identity: []topup.Field{{Offset: 0, Len: 32}, idField}, Count: field(l.Count), Gas: field(l.Gas)},
 				CardNo: idField,
 			},
-			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built,
+			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built, Prices: k.w.prices,
 		},
 		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
 		CommandKeys: k.commandKeys(), Tasks: k.taskList(), Register: k.register,

@@ -143,6 +143,11 @@ func (d *desk) giveUp(ctx context.Context, why string) error {
 // the card: that is not our result.
 func (d *desk) picture(ctx context.Context, v agent.View) error {
 	old := d.first
+	if v.Price != nil && d.last.Price == nil && v.Stage == d.last.Stage && !old { // nothing else is new: the question stands
+		d.last = v
+		d.step(v, func(w io.Writer) { printView(w, v) })
+		return nil
+	}
 	d.last, d.first, d.ask = v, false, ""
 	d.step(v, func(w io.Writer) { printView(w, v) })
 	switch v.Stage {
@@ -296,5 +301,10 @@ func printView(w io.Writer, v agent.View) {
 	}
 	for i, o := range offers {
 		fmt.Fprintf(w, "  %d\t%s\t%s\t%s m³\n", i+1, o.OrderNo, yuan(int64(o.Amount)), hundredths(int64(o.Volume)))
+	}
+	if v.Price != nil {
+		for _, s := range v.Price.Steps {
+			fmt.Fprintf(w, "  单价 price %s %s\t%s – %s\n", s.Price, v.Price.Unit, s.Lower, s.Upper)
+		}
 	}
 }

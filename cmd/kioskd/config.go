@@ -116,6 +116,7 @@ type ReaderConfig struct {
 type CardConfig struct {
 	Purse  *PurseConfig  `toml:"purse"`
 	Memory *MemoryConfig `toml:"memory"`
+	Price  bool          `toml:"price"` // ask what gas costs (3019) and show it to who looks at the list for a second
 }
 
 // PurseConfig is a PBOC purse or deposit.

@@ -154,7 +154,7 @@ func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog
 func agentConfig(c Config) (agent.Config, error) {
 	cfg := agent.Config{
 		DeviceID: c.Device.ID, OrgCode: c.Device.OrgCode, TerminalNo: c.Device.TerminalNo, Firmware: version(),
-		Heartbeat: time.Duration(c.Beat.Interval), BuildTime: buildTime(),
+		Heartbeat: time.Duration(c.Beat.Interval), BuildTime: buildTime(), Prices: c.Card.Price,
 	}
 	if p := c.Card.Purse; p != nil {
 		aid, err := hex.DecodeString(p.AID)
