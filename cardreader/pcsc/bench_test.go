@@ -65,8 +65,13 @@ func inBubble(t *testing.T, run func(*world)) {
 
 func bubble(t *testing.T, run func(*world)) {
 	t.Helper()
+	polled(t, realPoll, run)
+}
+
+func polled(t *testing.T, poll time.Duration, run func(*world)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t, realPoll)
+		f := newFake(t, poll)
 		w := &world{t, f, start(f, Config{})}
 		t.Cleanup(func() { // after run, or where run gave up
 			if err := w.r.Close(); err != nil {
