@@ -71,8 +71,8 @@ func playCommands(t *testing.T, at cut, spoil func(vcctest.Call) vcctest.Action)
 
 		w.A.p.mu.Lock()
 		c.effects = w.A.p.n
-		if at.n > 0 && at.n <= len(w.A.p.kinds) {
-			c.kind = w.A.p.kinds[at.n-1]
+		if at.n > 0 && at.n <= len(w.A.p.seen) {
+			c.kind = w.A.p.seen[at.n-1].kind
 		}
 		w.A.p.next = cut{}
 		w.A.p.mu.Unlock()
@@ -323,8 +323,8 @@ func TestRegistrationCutAtEveryEffect(t *testing.T) {
 			}
 			w.A.p.mu.Lock()
 			effects = w.A.p.n
-			if at.n > 0 && at.n <= len(w.A.p.kinds) {
-				kind = w.A.p.kinds[at.n-1]
+			if at.n > 0 && at.n <= len(w.A.p.seen) {
+				kind = w.A.p.seen[at.n-1].kind
 			}
 			w.A.p.next = cut{}
 			w.A.p.mu.Unlock()
