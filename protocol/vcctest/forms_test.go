@@ -166,7 +166,7 @@ func TestShapesOfSeq(t *testing.T) {
 		"4006202601020304050000000000000A":  false,
 		"":                                  false,
 	} {
-		want(t, seq, seqOK(seq, "4006"), ok)
+		want(t, seq, SeqForms(0).ok(seq, "4006"), ok)
 	}
 }
 

@@ -32,6 +32,7 @@ type Options struct {
 
 	Sign  SignReading
 	Token TokenOptions
+	Seq   SeqForms
 	// ResultCode says how success is written: absent (default), "0" or 0.
 	// Errors always carry a code, as a number only with ResultNumber.
 	ResultCode ResultForm
@@ -110,8 +111,8 @@ func WorstLapses() Lapses {
 
 // SignReading is how the platform reads the ambiguous parts of the sign rule.
 // The zero value is the default reading: keys included, byte order, raw UTF-8
-// values, empty values out, sessionKey if the token answer had one, else token.
-// The charset GBK needs no switch: every query value of these calls is ASCII.
+// values, empty values out, sessionKey if the token answer had one, else token,
+// the sign in the query and in either letter case.
 type SignReading struct {
 	ExcludeKeys bool
 	FoldOrder   bool         // sort without regard to case
@@ -119,7 +120,31 @@ type SignReading struct {
 	KeepEmpty   bool         // keys of empty values take part
 	Password    PasswordForm // of calls after getToken
 	TokenOnly   bool         // only getToken must be signed
+	GBK         bool         // the text is turned into GBK before it is digested
+	Header      bool         // the sign stands in a header of its name, never in the query
+	Hex         HexCase
 }
+
+// HexCase is the letter case a sign must have.
+type HexCase int
+
+// Letter cases.
+const (
+	HexAny HexCase = iota
+	HexUpper
+	HexLower
+)
+
+// SeqForms are the forms of a sequence number that are taken; 0 means all.
+type SeqForms int
+
+// Forms of a sequence number: code, time, serial.
+const (
+	SeqOwn   SeqForms = 1 << iota // 4+14+14 under the interface's own code
+	SeqFixed                      // the same under 1001, as the document's tables say
+	SeqFive                       // 5+14+13, the code with a leading zero
+	SeqShort                      // 4+14+10, of the drafts
+)
 
 // PasswordForm is what is appended before MD5 on calls after getToken.
 type PasswordForm int
@@ -138,6 +163,7 @@ type TokenOptions struct {
 	Form       ExpireForm
 	AsString   bool // expireTime as a JSON string
 	SessionKey bool // 1002 gives a sessionKey too; 1001 always does
+	KeepOld    bool // a new token does not end the one before
 }
 
 // ExpireForm is how expireTime is told.

@@ -46,6 +46,18 @@ type request struct {
 	query  url.Values
 	body   []byte
 	refuse *refusal // known before the books are opened
+	// What the sign is over where it is not query and body: as they came, the
+	// sign among the query wherever it stood.
+	sentQuery url.Values
+	sentBody  []byte
+}
+
+// signed is what the sign is over.
+func (q *request) signed() (url.Values, []byte) {
+	if q.sentQuery != nil {
+		return q.sentQuery, q.sentBody
+	}
+	return q.query, q.body
 }
 
 // reply is what the caller sees: an answer, or a broken connection.
@@ -85,6 +97,9 @@ func (p *Platform) read(r *http.Request) *request {
 			q.refuse = refuse(codeParameter, "parameter twice")
 		}
 		q.query.Set(k, strings.TrimSpace(v[0]))
+	}
+	if p.b.o.Sign.Header {
+		q.query.Set("sign", r.Header.Get("sign"))
 	}
 	return q
 }
@@ -239,10 +254,10 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 	switch {
 	case q.refuse != nil:
 		return nil, "", q.refuse
-	case !seqOK(q.query.Get("seq"), q.code):
+	case !p.b.o.Seq.ok(q.query.Get("seq"), q.code):
 		return nil, "", refuse(codeParameter, "seq")
 	case q.code == "1001" || q.code == "1002":
-		if answer, password, r = p.getToken(q.code == "1001", q.query); r == nil && p.repeatedSeq(q.query.Get("seq")) {
+		if answer, password, r = p.getToken(q); r == nil && p.repeatedSeq(q.query.Get("seq")) {
 			return nil, "", refuse(codeDuplicate, "duplicate message")
 		}
 		return answer, password, r
@@ -252,7 +267,7 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 		}
 		return p.register(q.query, q.body)
 	}
-	if password, r = p.session(q.query, q.body); r != nil {
+	if password, r = p.session(q); r != nil {
 		return nil, "", r
 	}
 	if p.repeatedSeq(q.query.Get("seq")) {

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"sort"
 	"strings"
+
+	"golang.org/x/text/encoding/simplifiedchinese"
 )
 
 // canonical is the text a request's sign is made of, without the password:
@@ -35,6 +37,9 @@ func (s SignReading) canonical(query url.Values, body []byte) []byte {
 		if v == "" && !s.KeepEmpty {
 			continue
 		}
+		if s.GBK {
+			k, v = gbk(k), gbk(v)
+		}
 		if s.Encoded {
 			v = url.QueryEscape(v)
 		}
@@ -47,6 +52,20 @@ func (s SignReading) canonical(query url.Values, body []byte) []byte {
 	return out.Bytes()
 }
 
+// gbk recodes a text; what GBK does not have becomes a question mark, as the
+// platform's own library does it.
+func gbk(s string) string {
+	var out []byte
+	for _, r := range s {
+		b, err := simplifiedchinese.GBK.NewEncoder().String(string(r))
+		if err != nil {
+			b = "?"
+		}
+		out = append(out, b...)
+	}
+	return string(out)
+}
+
 // digest is UPPER(HEX(MD5(text + password))).
 func digest(text []byte, password string) string {
 	h := md5.New() //nolint:gosec // see the import
@@ -55,9 +74,12 @@ func digest(text []byte, password string) string {
 	return strings.ToUpper(hex.EncodeToString(h.Sum(nil)))
 }
 
-// signed reports whether sign belongs to the request. Hex case is free.
+// signed reports whether sign belongs to the request.
 func (s SignReading) signed(query url.Values, body []byte, password string) bool {
 	got := strings.TrimSpace(query.Get("sign"))
+	if s.Hex == HexUpper && got != strings.ToUpper(got) || s.Hex == HexLower && got != strings.ToLower(got) {
+		return false
+	}
 	return password != "" && strings.EqualFold(got, digest(s.canonical(query, body), password))
 }
 

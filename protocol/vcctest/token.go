@@ -1,7 +1,6 @@
 package vcctest
 
 import (
-	"net/url"
 	"regexp"
 	"time"
 )
@@ -40,7 +39,8 @@ func (p *Platform) account(appID, deviceID string) int {
 
 // getToken is 1002 (appId) and 1001 (channelId, deviceId). A second token of
 // the same holder ends the first.
-func (p *Platform) getToken(device bool, q url.Values) (answer any, password string, r *refusal) {
+func (p *Platform) getToken(call *request) (answer any, password string, r *refusal) {
+	device, q := call.code == "1001", call.query
 	appID, deviceID := q.Get("appId"), ""
 	if device {
 		appID, deviceID = "", q.Get("deviceId")
@@ -55,7 +55,7 @@ func (p *Platform) getToken(device bool, q url.Values) (answer any, password str
 		return nil, "", refuse(codeAppID, "appId or deviceId unknown")
 	}
 	key := p.accounts[i].BaseKey
-	if !p.b.o.Sign.signed(q, nil, key) {
+	if query, body := call.signed(); !p.b.o.Sign.signed(query, body, key) {
 		return nil, "", refuse(codePassword, "bad credentials")
 	}
 	o := p.b.o.Token
@@ -71,7 +71,7 @@ func (p *Platform) getToken(device bool, q url.Values) (answer any, password str
 		t.session = p.b.random(32)
 	}
 	for v, old := range p.tokens {
-		if old.holder == t.holder {
+		if old.holder == t.holder && !o.KeepOld {
 			delete(p.tokens, v)
 		}
 	}
@@ -100,7 +100,8 @@ func (p *Platform) getToken(device bool, q url.Values) (answer any, password str
 }
 
 // session checks token and sign of a later call and returns its password.
-func (p *Platform) session(q url.Values, body []byte) (password string, r *refusal) {
+func (p *Platform) session(call *request) (password string, r *refusal) {
+	q := call.query
 	value := q.Get("token")
 	if value == "" {
 		return "", refuse(codeNoToken, "token missing")
@@ -126,7 +127,7 @@ func (p *Platform) session(q url.Values, body []byte) (password string, r *refus
 	if s.TokenOnly && q.Get("sign") == "" {
 		return password, nil
 	}
-	if !s.signed(q, body, password) {
+	if query, body := call.signed(); !s.signed(query, body, password) {
 		return "", refuse(codeSign, "sign wrong")
 	}
 	return password, nil
@@ -134,23 +135,28 @@ func (p *Platform) session(q url.Values, body []byte) (password string, r *refus
 
 var seqForm = regexp.MustCompile(`^(?:[0-9]{28}|[0-9]{32})$`)
 
-// seqOK: 4+14+10, 4+14+14 or 5+14+13 digits, under the interface's own code,
-// the documented 1001, or the five-digit form of either, with a time in it.
-func seqOK(seq, code string) bool {
+// ok: 4+14+10, 4+14+14 or 5+14+13 digits, under the interface's own code, the
+// documented 1001, or the five-digit form of either, with a time in it.
+func (f SeqForms) ok(seq, code string) bool {
 	if !seqForm.MatchString(seq) {
 		return false
 	}
-	var width int
-	switch {
-	case seq[:4] == code || seq[:4] == "1001":
-		width = 4
-	case seq[:5] == "0"+code || seq[:5] == "01001":
-		width = 5
-	default:
-		return false
+	width := 4
+	var form SeqForms
+	if seq[:4] == code {
+		form = SeqOwn
+	}
+	if seq[:4] == "1001" {
+		form |= SeqFixed
+	}
+	if form == 0 && (seq[:5] == "0"+code || seq[:5] == "01001") {
+		width, form = 5, SeqFive
+	}
+	if form != 0 && len(seq) == 28 {
+		form = SeqShort
 	}
 	_, err := time.Parse("20060102150405", seq[width:width+14])
-	return err == nil
+	return err == nil && form != 0 && (f == 0 || f&form != 0)
 }
 
 // repeatedSeq remembers message numbers: one names one request and no other.
