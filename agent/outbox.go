@@ -200,6 +200,7 @@ func (a *Agent) send(ctx context.Context, m topup.Message, r topup.Record) (topu
 	case topup.Reverse:
 		ans, err := a.client.Reverse(ctx, protocol.ReverseRequest{
 			TransNo: string(r.TransNo), OrderNo: r.OrderNo, Reason: string(r.Reason), Time: a.stamp(),
+			CardNo: r.Card.No, Amount: protocol.Fen(r.Amount), GasVolume: protocol.Volume(r.Volume),
 		})
 		return reply(topup.State(ans.State), false, err)
 	case topup.Query:

@@ -278,6 +278,10 @@ type ReverseRequest struct {
 	OrgCode  string `json:"orgCode"`
 	Reason   string `json:"reason"`
 	Time     string `json:"time"` // yyyyMMddHHmmss
+	// What a dialect's reversal tells besides; the document's does not.
+	CardNo    string `json:"-"`
+	Amount    Fen    `json:"-"`
+	GasVolume Volume `json:"-"`
 }
 
 // ReverseAnswer is an acknowledged reversal.

@@ -118,6 +118,14 @@ func (c *Client) limit(ctx context.Context) (context.Context, context.CancelFunc
 func (c *Client) do(ctx context.Context, code string, params map[string]string, body []byte, strict bool) (*value, error) {
 	ctx, cancel := c.limit(ctx)
 	defer cancel()
+	if c.dialect != nil && body != nil {
+		return c.steps(ctx, code, body, strict)
+	}
+	return c.ask(ctx, code, params, body, strict)
+}
+
+// ask makes one call as the table has it.
+func (c *Client) ask(ctx context.Context, code string, params map[string]string, body []byte, strict bool) (*value, error) {
 	var v *value
 	r := request{name: code, end: c.catalogue[code], params: params, body: body, strict: strict}
 	err := c.attempts(ctx, r, func(r request, s *session, pw password) error {

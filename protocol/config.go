@@ -29,6 +29,10 @@ type Config struct {
 	// Endpoints replaces rows of the catalogue, by its code. Empty fields keep
 	// what the catalogue says.
 	Endpoints map[string]Endpoint
+	// Dialect is the protocol the platform speaks: empty for the document's,
+	// selfservice for the kiosk protocol with calculation and payment as two
+	// calls (docs/dialects.md). Endpoints and Envelope are laid over it.
+	Dialect string
 	// Auth is AuthEnterprise when empty.
 	Auth AuthMode
 	// AppID is issued by the platform, for AuthEnterprise.
@@ -95,6 +99,7 @@ type settings struct {
 	base      string // without a trailing slash
 	catalogue map[string]*endpoint
 	sign      sign.Options
+	dialect   *dialect // nil for the document's
 }
 
 func (c Config) validate() (*settings, error) {
@@ -128,11 +133,14 @@ func (c Config) validate() (*settings, error) {
 	if err := s.checkSeq(); err != nil {
 		return nil, err
 	}
+	if err := s.checkDialect(); err != nil {
+		return nil, err
+	}
 	var err error
 	if err := s.Envelope.defaults(); err != nil {
 		return nil, err
 	}
-	if s.catalogue, err = override(c.Endpoints, &s.Envelope); err != nil {
+	if s.catalogue, err = override(s.dialect.table(), s.Endpoints, &s.Envelope); err != nil {
 		return nil, err
 	}
 	if c.TimeoutLive < 0 || c.TimeoutBacklog < 0 || c.Token.DefaultLife < 0 || c.Token.MinLife < 0 {

@@ -21,6 +21,9 @@ func shapeOf(t reflect.Type, prefix string) map[string]bool {
 	out := map[string]bool{}
 	for i := range t.NumField() {
 		tag, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if tag == "-" {
+			continue
+		}
 		out[prefix+tag] = !strings.Contains(opts, "omitempty")
 		inner := t.Field(i).Type
 		for inner.Kind() == reflect.Pointer || inner.Kind() == reflect.Slice {

@@ -147,6 +147,51 @@ func (v *value) member(name string) *value {
 	return nil
 }
 
+// set puts a member at the end of an object, or replaces the one of its name.
+func (v *value) set(name string, m *value) {
+	for i, n := range v.names {
+		if n == name {
+			v.items[i] = m
+			return
+		}
+	}
+	v.names, v.items = append(v.names, name), append(v.items, m)
+}
+
+// take removes a member and returns it, nil when there is none.
+func (v *value) take(name string) *value {
+	for i, n := range v.names {
+		if n == name {
+			m := v.items[i]
+			v.names, v.items = slices.Delete(v.names, i, i+1), slices.Delete(v.items, i, i+1)
+			return m
+		}
+	}
+	return nil
+}
+
+// rename gives a member another name, if there is one.
+func (v *value) rename(from, to string) {
+	if i := slices.Index(v.names, from); i >= 0 {
+		v.names[i] = to
+	}
+}
+
+// given is v, or JSON's null when there is none.
+func (v *value) given() *value {
+	if v == nil {
+		return &value{}
+	}
+	return v
+}
+
+// same compares two texts or numbers.
+func (v *value) same(o *value) bool {
+	return v != nil && o != nil && (v.kind == kindString || v.kind == kindNumber) && v.kind == o.kind && v.text == o.text
+}
+
+func numeral(n int) *value { return &value{kind: kindNumber, text: strconv.Itoa(n)} }
+
 // scalars returns the top-level members that have a text, for the sign, which
 // is none of them.
 func (v *value) scalars(signName string) (params map[string]string, nested bool) {

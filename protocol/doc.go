@@ -19,8 +19,9 @@
 // Layout: config.go and catalogue.go what can be configured, format.go the rule
 // of every field, seq.go serials, token.go sessions, transport.go whom TLS
 // trusts, exchange.go one HTTP request, decode.go strict JSON, client.go one
-// call, money.go 4006, 6002 and 6003, query.go 3010, 3019, 6004 and 6006,
-// device.go 6001 and 6005, mask.go secrets in an answer, errors.go the classes.
+// call, dialect.go and selfservice.go a platform with other calls, money.go
+// 4006, 6002 and 6003, query.go 3010, 3019, 6004 and 6006, device.go 6001 and
+// 6005, mask.go secrets in an answer, errors.go the classes.
 //
 // What an interruption leaves: a session lives in RAM only and is opened anew. A
 // block of serials is reserved durably before its first use, so that a power cut

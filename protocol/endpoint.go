@@ -106,11 +106,11 @@ func (e *Envelope) defaults() error {
 
 var resultForm = regexp.MustCompile(`^(?:0|[1-9][0-9]{0,8})$`)
 
-// override lays the configured rows over the catalogue. An override of a code
-// the catalogue does not have is an error: it would never be called.
-func override(rows map[string]Endpoint, env *Envelope) (map[string]*endpoint, error) {
+// override lays the configured rows over the table. An override of a code
+// the table does not have is an error: it would never be called.
+func override(table []catalogue.Interface, rows map[string]Endpoint, env *Envelope) (map[string]*endpoint, error) {
 	all := map[string]*endpoint{}
-	for _, i := range catalogue.All() {
+	for _, i := range table {
 		all[i.Code] = &endpoint{Interface: i, own: i.Method, envelope: env}
 	}
 	for _, code := range slices.Sorted(maps.Keys(rows)) {

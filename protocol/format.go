@@ -276,6 +276,9 @@ func checkStruct(code, prefix string, v reflect.Value) error {
 	for i := range t.NumField() {
 		tag, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		f := v.Field(i)
+		if tag == "-" {
+			continue // not of this call
+		}
 		if strings.Contains(opts, "omitempty") && (f.IsZero() || f.Kind() == reflect.Slice && f.Len() == 0) {
 			continue
 		}

@@ -144,7 +144,7 @@ func TestBothSortOrdersSignEveryKnownFieldAlike(t *testing.T) {
 
 func TestCatalogueIsCompleteAndCanBeReplaced(t *testing.T) {
 	t.Parallel()
-	all, err := override(nil, &Envelope{})
+	all, err := override((*dialect)(nil).table(), nil, &Envelope{})
 	if err != nil {
 		t.Fatal(err)
 	}

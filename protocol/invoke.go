@@ -26,7 +26,7 @@ import (
 func (c *Client) Invoke(ctx context.Context, code string, fields map[string]string) (json.RawMessage, error) {
 	e := c.catalogue[code]
 	switch {
-	case e == nil:
+	case e == nil, c.dialect.isStep(code):
 		return nil, &FieldError{Interface: code, Field: "code", Why: "no such interface"}
 	case !e.Session() || slices.Contains([]string{codeAuthorize, codeReport, codeReverse}, code),
 		e.Method == catalogue.Multipart, e.Shape == catalogue.Table, e.Shape == catalogue.File:

@@ -249,7 +249,11 @@ func (c *Client) Report(ctx context.Context, r ReportRequest) (ReportAnswer, err
 // those of Report. Repeats are harmless.
 func (c *Client) Reverse(ctx context.Context, r ReverseRequest) (ReverseAnswer, error) {
 	c.fill(&r.DeviceID, &r.OrgCode)
-	in, err := c.post(ctx, codeReverse, r, true)
+	var request any = r
+	if c.dialect != nil {
+		request = fullReverse(r)
+	}
+	in, err := c.post(ctx, codeReverse, request, true)
 	if err != nil {
 		return ReverseAnswer{}, err
 	}

@@ -217,7 +217,7 @@ func TestBadOverridesAreNamed(t *testing.T) {
 		{"4006", "does not measure", Endpoint{Units: map[string]string{"amount": "m3"}}},
 		{"4006", "does not measure", Endpoint{Units: map[string]string{"cardNo": "yuan"}}},
 	} {
-		_, err := override(map[string]Endpoint{x.code: x.row}, &Envelope{})
+		_, err := override((*dialect)(nil).table(), map[string]Endpoint{x.code: x.row}, &Envelope{})
 		if err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), x.code) {
 			t.Errorf("%s %+v: %v, want %q", x.code, x.row, err, x.want)
 		}

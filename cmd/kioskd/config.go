@@ -53,6 +53,7 @@ type APIConfig struct {
 	TimeoutLive    Duration            `toml:"timeout_live"`    // default 15s
 	TimeoutBacklog Duration            `toml:"timeout_backlog"` // default 30s
 	Endpoints      map[string]Endpoint `toml:"endpoints"`       // by interface code, such as "4006"
+	Dialect        string              `toml:"dialect"`         // "" (default) or selfservice: docs/dialects.md
 }
 
 // Endpoint replaces a row of the catalogue of interfaces (docs/protocol-coverage.md); what is left out stays.

@@ -127,7 +127,7 @@ func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog
 		endpoints[code] = protocol.Endpoint(e)
 	}
 	return protocol.NewClient(protocol.Config{
-		BaseURL: c.API.BaseURL, Endpoints: endpoints, Auth: protocol.AuthMode(c.Auth.Mode), AppID: c.Auth.AppID,
+		BaseURL: c.API.BaseURL, Dialect: c.API.Dialect, Endpoints: endpoints, Auth: protocol.AuthMode(c.Auth.Mode), AppID: c.Auth.AppID,
 		ChannelID: c.Auth.ChannelID, DeviceID: c.Device.ID, OrgCode: c.Device.OrgCode, Registers: c.Register.Use == "on",
 		Sign: protocol.SignConfig{
 			Sort: c.Sign.Sort, Value: c.Sign.Value, Charset: c.Sign.Charset, Requests: c.Sign.Requests,

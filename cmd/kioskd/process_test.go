@@ -223,6 +223,7 @@ func TestABadConfigurationEndsWith2AndTouchesNothing(t *testing.T) {
 		{"key index out of range", `[card.purse]`, "[card.purse]\nkey_index = 256", []string{"key_index is 0 to 255"}},
 		{"number too large", `[card.purse]`, "[card.purse]\nkey_index = 99999999999999999999", []string{":"}},
 		{"timeout out of range", `[auth]`, "timeout_live = \"1ms\"\n[auth]", []string{"api.timeout_live: 1ms is not from 1s to 10m"}},
+		{"unknown dialect", `[auth]`, "dialect = \"klingon\"\n[auth]", []string{"dialect \"klingon\": want none or selfservice"}},
 		{"no TLS to a strange machine", `http://127.0.0.1:1/`, `http://platform.example/`, []string{"https"}},
 		{"authority that is not there", `[auth]`, "ca_file = \"/nonexistent/ca.pem\"\n[auth]", []string{"/nonexistent/ca.pem"}},
 		{"key others may read", `[auth]`, "cert_file = \"DIR/open\"\nkey_file = \"DIR/open\"\n[auth]", []string{"DIR/open has mode 0644", "chmod 0600"}},

@@ -66,29 +66,9 @@ func (b *books) authorise(q *authRequest) (any, *refusal) {
 		return t.answer, nil
 	}
 
-	c := b.cards[q.CardNo]
-	if c == nil || c.Kind != q.Kind || c.Deny != "" {
-		return nil, refuse(codeNotAllowed, "card not allowed")
-	}
-	o := b.orders[q.OrderNo]
-	switch {
-	case q.LoadMode == 2 && o == nil:
-		// The order comes into being with its first authorisation, below.
-	case o == nil:
-		return nil, refuse(codeOrder, "order unknown")
-	case o.CardNo != q.CardNo:
-		return nil, refuse(codeNotAllowed, "order belongs to another card")
-	case o.Amount != q.Amount || o.Volume != q.GasVolume,
-		q.SubsCode != "" && q.SubsCode != c.SubsCode, q.MeterCode != "" && q.MeterCode != c.MeterCode:
-		return nil, refuse(codeContent, "other amount, gas or account")
-	case o.state == StateReturned:
-		return nil, refuse(codeGivenBack, "order given back")
-	case o.state == StateSettled:
-		return nil, refuse(codeHeld, "order settled under another number")
-	}
-	fresh := c.challenge != "" && q.Challenge == c.challenge
-	if !fresh && !b.lapses.NoChallenge && !b.lapses.FreeOnStale {
-		return nil, refuse(codeChallenge, "challenge is not the newest")
+	c, o, fresh, r := b.wanted(q)
+	if r != nil {
+		return nil, r
 	}
 
 	t := &trans{
@@ -122,6 +102,36 @@ func (b *books) authorise(q *authRequest) (any, *refusal) {
 	b.issue(t, o)
 	c.challenge = "" // single use
 	return t.answer, nil
+}
+
+// wanted finds card and order of a new number, and whether the challenge is the
+// newest; nil for an order that comes into being here.
+func (b *books) wanted(q *authRequest) (c *card, o *order, fresh bool, r *refusal) {
+	c = b.cards[q.CardNo]
+	if c == nil || c.Kind != q.Kind || c.Deny != "" {
+		return nil, nil, false, refuse(codeNotAllowed, "card not allowed")
+	}
+	o = b.orders[q.OrderNo]
+	switch {
+	case q.LoadMode == 2 && o == nil:
+		// The order comes into being with its first authorisation, below.
+	case o == nil:
+		return nil, nil, false, refuse(codeOrder, "order unknown")
+	case o.CardNo != q.CardNo:
+		return nil, nil, false, refuse(codeNotAllowed, "order belongs to another card")
+	case o.Amount != q.Amount || o.Volume != q.GasVolume,
+		q.SubsCode != "" && q.SubsCode != c.SubsCode, q.MeterCode != "" && q.MeterCode != c.MeterCode:
+		return nil, nil, false, refuse(codeContent, "other amount, gas or account")
+	case o.state == StateReturned:
+		return nil, nil, false, refuse(codeGivenBack, "order given back")
+	case o.state == StateSettled:
+		return nil, nil, false, refuse(codeHeld, "order settled under another number")
+	}
+	fresh = c.challenge != "" && q.Challenge == c.challenge
+	if !fresh && !b.lapses.NoChallenge && !b.lapses.FreeOnStale {
+		return nil, nil, false, refuse(codeChallenge, "challenge is not the newest")
+	}
+	return c, o, fresh, nil
 }
 
 // issue makes t the holder of o.

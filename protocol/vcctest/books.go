@@ -14,6 +14,7 @@ var zone = time.FixedZone("CST", 8*3600) // Asia/Shanghai has no summer time
 type card struct {
 	CardBook
 	challenge string
+	calc      string // dialect selfservice: the newest calculation's number
 	log       []LogEntry
 	seen      time.Time
 	count     int  // image: highest count settled

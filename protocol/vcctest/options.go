@@ -62,6 +62,9 @@ type Options struct {
 	// NoDate leaves out the Date header.
 	NoDate bool
 
+	// Dialect is the protocol spoken: "" is the document's, else Selfservice. Its
+	// answers are not signed.
+	Dialect string
 	// Endpoints replaces paths by interface code, as "/iccard/recharge". A
 	// request matches whatever prefix its path has.
 	Endpoints map[string]string

@@ -50,6 +50,10 @@ type request struct {
 	// sign among the query wherever it stood.
 	sentQuery url.Values
 	sentBody  []byte
+	seqCode   string // what leads the sequence number
+	// Of the selfservice dialect.
+	calcNo   string
+	rollback map[string]any
 }
 
 // signed is what the sign is over.
@@ -98,8 +102,12 @@ func (p *Platform) read(r *http.Request) *request {
 		}
 		q.query.Set(k, strings.TrimSpace(v[0]))
 	}
+	q.seqCode = q.code
 	if p.b.o.Sign.Header {
 		q.query.Set("sign", r.Header.Get("sign"))
+	}
+	if p.b.o.Dialect == Selfservice {
+		q.fromSelfservice()
 	}
 	return q
 }
@@ -217,6 +225,9 @@ func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 	if act.Edit != nil {
 		out.body = act.Edit(out.body)
 	}
+	if p.b.o.Dialect == Selfservice {
+		out.body = q.toSelfservice(out.body)
+	}
 	if act.Status != 0 {
 		out.status = act.Status
 	}
@@ -254,7 +265,7 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 	switch {
 	case q.refuse != nil:
 		return nil, "", q.refuse
-	case !p.b.o.Seq.ok(q.query.Get("seq"), q.code):
+	case !p.b.o.Seq.ok(q.query.Get("seq"), q.seqCode):
 		return nil, "", refuse(codeParameter, "seq")
 	case q.code == "1001" || q.code == "1002":
 		if answer, password, r = p.getToken(q); r == nil && p.repeatedSeq(q.query.Get("seq")) {
@@ -281,11 +292,19 @@ func (p *Platform) business(q *request) (any, *refusal) {
 	switch q.code {
 	case "3010":
 		return run(q.body, p.b.cardInfo)
+	case commandCalculate:
+		return run(q.body, p.b.calculate)
 	case "4006":
+		if p.b.o.Dialect == Selfservice {
+			return run(q.body, func(a *authRequest) (any, *refusal) { return p.b.pay(a, q.calcNo) })
+		}
 		return run(q.body, p.b.authorise)
 	case "6002":
 		return run(q.body, p.b.report)
 	case "6003":
+		if r := p.b.sameRollback(q.rollback); r != nil {
+			return nil, r
+		}
 		return run(q.body, p.b.reverse)
 	case "6006":
 		return p.b.queryOrder(q.query.Get("termTransNo"), q.query.Get("orderNo"))

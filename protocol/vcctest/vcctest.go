@@ -57,8 +57,12 @@ func New(o Options) *Platform {
 	if err := o.Layout.valid(); err != nil {
 		panic("vcctest: " + err.Error())
 	}
+	paths := endpoints(o.Endpoints)
+	if o.Dialect == Selfservice {
+		paths = selfserviceEndpoints(paths)
+	}
 	return &Platform{
-		endpoints: endpoints(o.Endpoints),
+		endpoints: paths,
 		b: &books{
 			o: o, lapses: o.Lapses,
 			rng:   rand.New(rand.NewPCG(o.Seed, 0x5643430a)), //nolint:gosec // repeatable worlds need a seed; nothing here is secret
