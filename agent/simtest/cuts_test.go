@@ -129,6 +129,12 @@ func TestPowerCuts(t *testing.T) {
 // of those.
 func cutAll(t *testing.T, options func(story, cut) vcctest.Options, step int) *tally {
 	t.Helper()
+	return cutAllOf(t, stories, options, step)
+}
+
+// cutAllOf does it with a list of stories.
+func cutAllOf(t *testing.T, stories []story, options func(story, cut) vcctest.Options, step int) *tally {
+	t.Helper()
 	if racing {
 		step *= 8
 	}

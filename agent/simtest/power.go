@@ -159,7 +159,9 @@ func (n *network) note(resp *http.Response) {
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if err == nil && bytes.Contains(body, []byte(`"resultCode":`)) {
+	refused := bytes.Contains(body, []byte(`"resultCode":`)) ||
+		bytes.Contains(body, []byte(`"respondState":`)) && !bytes.Contains(body, []byte(`"respondState":"SUCCESS"`))
+	if err == nil && refused {
 		n.p.mu.Lock()
 		n.p.refusals++
 		n.p.mu.Unlock()

@@ -64,12 +64,13 @@ func randomFault(r *rand.Rand, c *Card, others []*Card) simcard.Fault {
 	return f
 }
 
-// randomWorld plays one seed.
-func randomWorld(t *testing.T, seed uint64, log io.Writer) (p played, o vcctest.Options) {
+// randomWorld plays one seed, in a dialect of the platform's.
+func randomWorld(t *testing.T, seed uint64, dialect string, log io.Writer) (p played, o vcctest.Options) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		o = randomOptions(r)
+		o.Dialect = dialect
 		w := NewWorld(t, o, log)
 		defer w.Close()
 		cards := []*Card{w.AddPurse(1), w.AddPurse(2), w.AddImage(1, simcard.Strict, 0)}
@@ -146,24 +147,9 @@ func worldsWanted(t *testing.T) uint64 {
 	}
 }
 
-// TestRandomWorlds plays seeded schedules: two kiosks, three cards, a meter,
-// cuts, tears, swaps, outages. FULL=1 or WORLDS=n plays more, SEED=n plays one
-// and shows its log.
-func TestRandomWorlds(t *testing.T) {
-	if s := os.Getenv("SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var log bytes.Buffer
-		p, _ := randomWorld(t, seed, &log)
-		t.Logf("%v %+v\n%s", p.books, p.counted, log.String())
-		if !p.books.clean() {
-			t.Fail()
-		}
-		return
-	}
-	worlds := worldsWanted(t)
+// playWorlds plays seeds 1 to worlds on all processors.
+func playWorlds(t *testing.T, worlds uint64, dialect string) *tally {
+	t.Helper()
 	var next atomic.Uint64
 	var sum tally
 	t.Run("worlds", func(t *testing.T) {
@@ -175,14 +161,35 @@ func TestRandomWorlds(t *testing.T) {
 					if seed > worlds {
 						return
 					}
-					p, o := randomWorld(t, seed, nil)
+					p, o := randomWorld(t, seed, dialect, nil)
 					sum.add(p.books, p.counted, breaks(o), func() string { return fmt.Sprintf("seed %d", seed) })
 				}
 			})
 		}
 	})
+	return &sum
+}
+
+// TestRandomWorlds plays seeded schedules: two kiosks, three cards, a meter,
+// cuts, tears, swaps, outages. FULL=1 or WORLDS=n plays more, SEED=n plays one
+// and shows its log.
+func TestRandomWorlds(t *testing.T) {
+	if s := os.Getenv("SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		p, _ := randomWorld(t, seed, "", &log)
+		t.Logf("%v %+v\n%s", p.books, p.counted, log.String())
+		if !p.books.clean() {
+			t.Fail()
+		}
+		return
+	}
+	sum := playWorlds(t, worldsWanted(t), "")
 	fmt.Printf("worlds=%d %v loads=%d cuts=%d tears=%d refusals=%d%s\n",
-		sum.played, &sum, sum.loads, sum.cuts, sum.tears, sum.refusals, sample())
+		sum.played, sum, sum.loads, sum.cuts, sum.tears, sum.refusals, sample())
 	sum.check(t)
 	// A schedule in which nothing happens proves nothing.
 	for _, x := range []struct {

@@ -54,6 +54,7 @@ type World struct {
 	A, B     *Kiosk
 	cards    map[string]*Card // by number
 	seed     uint64
+	dialect  string
 	mu       sync.Mutex
 	reached  []string       // what a story says has happened in it
 	log      *slog.Logger   // of both kiosks; one handler, so that their lines do not mix
@@ -94,7 +95,7 @@ func (c *Card) Arm(f simcard.Fault) {
 func NewWorld(t testing.TB, o vcctest.Options, log io.Writer) *World {
 	t.Helper()
 	o.BaseKey, o.CommandKey = baseKey, commandKey
-	w := &World{t: t, seed: o.Seed, tasks: map[string]int{}, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
+	w := &World{t: t, seed: o.Seed, dialect: o.Dialect, tasks: map[string]int{}, Platform: vcctest.New(o), cards: map[string]*Card{}, log: slog.New(slog.DiscardHandler)}
 	if log != nil {
 		w.log = slog.New(slog.NewTextHandler(log, nil))
 	}
@@ -285,7 +286,7 @@ func (k *Kiosk) On() {
 		device = ""
 	}
 	client, err := protocol.NewClient(protocol.Config{
-		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP" + k.name, DeviceID: device, OrgCode: "SU0105", Registers: k.register != nil,
+		BaseURL: "http://127.0.0.1/vcc-openapi", Dialect: k.w.dialect, AppID: "APP" + k.name, DeviceID: device, OrgCode: "SU0105", Registers: k.register != nil,
 	}, protocol.Deps{
 		Transport: &network{next: k.w.Platform.RoundTripper(), p: k.p, down: k.offline.Load},
 		Key:       func() (protocol.BaseKey, error) { return k.keys.Active() },
