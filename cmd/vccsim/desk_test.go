@@ -21,11 +21,21 @@ import (
 // a kiosk without a screen.
 func TestAKioskServedFromATerminal(t *testing.T) {
 	t.Parallel()
+	for _, dialect := range []string{"", vcctest.Selfservice} {
+		t.Run("dialect "+dialect, func(t *testing.T) {
+			t.Parallel()
+			servedFromATerminal(t, dialect)
+		})
+	}
+}
+
+func servedFromATerminal(t *testing.T, dialect string) {
+	t.Helper()
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := vcctest.New(vcctest.Options{Good: true, BaseKey: simKey})
+	p := vcctest.New(vcctest.Options{Good: true, BaseKey: simKey, Dialect: dialect})
 	pl, err := listen(t.Context(), "127.0.0.1:0", p)
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +46,7 @@ func TestAKioskServedFromATerminal(t *testing.T) {
 	}
 	defer os.RemoveAll(dir)
 	k := &kiosk{
-		program: filepath.Join(bin, "kioskd"), name: "A", terminal: "112233445566", platform: pl.url + simPrefix, dir: dir,
+		program: filepath.Join(bin, "kioskd"), name: "A", terminal: "112233445566", platform: pl.url + simPrefix, dir: dir, dialect: dialect,
 		config: filepath.Join(dir, "c"), log: filepath.Join(dir, "log"),
 	}
 	k.dial()
@@ -115,4 +125,9 @@ func TestAKioskServedFromATerminal(t *testing.T) {
 		}
 	}
 	ctl(12, "no card in the reader", "card", "read")
+	for _, no := range []string{"T1", "T2"} {
+		if o, _ := p.Order(no); o.State != vcctest.StateSettled {
+			t.Errorf("%s is %s", no, o.State)
+		}
+	}
 }

@@ -27,6 +27,7 @@ type kiosk struct {
 	platform       string // its address
 	dir, reader    string
 	config, log    string
+	dialect        string // of the platform
 	cmd            *exec.Cmd
 	exited         chan error
 	operator, tech *localapi.Client
@@ -68,6 +69,7 @@ org_code = "SU0105"
 terminal_no = "%s"
 [api]
 base_url = "%s"
+dialect = "%s"
 [auth]
 app_id = "APP%s"
 [seq]
@@ -84,7 +86,7 @@ gas = [%d, %d]
 dir = "%s"
 [local]
 dir = "%s"
-`, k.name, k.terminal, k.platform, k.name, int(k.name[0]-'A')+1, addr, simCardNo.Offset, simCardNo.Len, l.Count.Offset, l.Count.Len,
+`, k.name, k.terminal, k.platform, k.dialect, k.name, int(k.name[0]-'A')+1, addr, simCardNo.Offset, simCardNo.Len, l.Count.Offset, l.Count.Len,
 		l.Gas.Offset, l.Gas.Len, filepath.Join(k.dir, "state"), filepath.Join(k.dir, "run"))
 	if err := os.WriteFile(k.config, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("kiosk %s: %w", k.name, err)

@@ -81,7 +81,7 @@ func listen(ctx context.Context, addr string, p *vcctest.Platform) (platform, er
 }
 
 func serveCommand() *cobra.Command {
-	var addr string
+	var addr, dialect string
 	var worst, empty bool
 	c := &cobra.Command{
 		Use: "serve", Short: "Serve the platform with one card and one paid order of each kind", Args: cobra.NoArgs,
@@ -89,7 +89,10 @@ func serveCommand() *cobra.Command {
 told. Its books are at /sim/books; POST /sim/cards and /sim/orders add to them.`,
 		Example: "  vccsim serve\n  vccsim serve --addr 127.0.0.1:0 --worst",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey, CommandKey: simCommandKey, GiveKeys: true})
+			if dialect != "" && dialect != vcctest.Selfservice {
+				return fmt.Errorf("--dialect: %q is not %s", dialect, vcctest.Selfservice)
+			}
+			p := vcctest.New(vcctest.Options{Good: !worst, BaseKey: simKey, Dialect: dialect, CommandKey: simCommandKey, GiveKeys: true})
 			p.AddCode(simCode)
 			pl, err := listen(cmd.Context(), addr, p)
 			if err != nil {
@@ -107,6 +110,7 @@ told. Its books are at /sim/books; POST /sim/cards and /sim/orders add to them.`
 		},
 	}
 	c.Flags().StringVar(&addr, "addr", "127.0.0.1:8443", "loopback `address`")
+	c.Flags().StringVar(&dialect, "dialect", "", "speak another protocol: selfservice")
 	c.Flags().BoolVar(&empty, "empty", false, "begin without cards and orders; POST /sim/cards and /sim/orders adds them")
 	c.Flags().BoolVar(&worst, "worst", false, "be the worst plausible platform")
 	return c
