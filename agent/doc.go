@@ -10,6 +10,7 @@
 //	cmd/kioskd            the daemon: flags, configuration file, opening of hardware and files, exit codes
 //	cmd/kioskctl          technician and support, over the unix socket; some subcommands work on the files
 //	cmd/vccsim            platform, virtual cards and meter on real ports; the demo. Never shipped
+//	  cmd/vccsim/conform  asks a platform which readings it follows and whether it keeps the contract
 //	agent                 Parts, New, Run; one inserted card; the one door for a base key; deliver and settle
 //	  agent/topup         PURE: Record, Decide (evidence -> verdict), Settle (answer -> consequence). No I/O, no clock
 //	  agent/journal       top-up records: append-only versions over *bbolt.Tx

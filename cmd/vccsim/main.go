@@ -35,6 +35,6 @@ func command() *cobra.Command {
 		Use: "vccsim", Short: "The platform, cards and a meter as simulators on loopback ports",
 		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
 	}
-	root.AddCommand(demoCommand(), serveCommand(), cardCommand(), meterCommand(), openapiCommand(), signCommand(), commandCommand(), pushCommand())
+	root.AddCommand(demoCommand(), serveCommand(), conformCommand(), cardCommand(), meterCommand(), openapiCommand(), signCommand(), commandCommand(), pushCommand())
 	return root
 }
