@@ -8,6 +8,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -270,8 +271,8 @@ func (c *commander) take(ctx context.Context, o opened) bool {
 
 func outcome(err error) (command.Result, string) {
 	if r, refused := errors.AsType[Refusal](err); refused {
-		if len(r) == 0 || len(r) > 32 {
-			r = "refused"
+		if len(r) == 0 || len(r) > 32 || strings.Trim(strings.ToLower(string(r)), "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
+			r = "refused" // the wire takes words only, and one bad word would hold up every heartbeat
 		}
 		return command.Refused, string(r)
 	}

@@ -278,8 +278,8 @@ func TestHostileHeartbeatAnswers(t *testing.T) {
 	one := `{"cmdId":"C1","signed":"AAAA"}`
 	for name, commands := range map[string]string{
 		"too many": "[" + strings.Repeat(one+",", 32) + one + "]", "no list": one, "a list of texts": `["C1"]`, "no id": `[{"signed":"AAAA"}]`,
-		"an id with a line end": `[{"cmdId":"C\n1","signed":"AAAA"}]`, "padding": `[{"cmdId":"C1","signed":"AAA="}]`,
-		"an envelope too long": `[{"cmdId":"C1","signed":"` + strings.Repeat("A", maxCommand+1) + `"}]`, "an envelope as an object": `[{"cmdId":"C1","signed":{}}]`,
+		"an id with a line end": `[{"cmdId":"C\n1","signed":"AAAA"}]`,
+		"an envelope too long":  `[{"cmdId":"C1","signed":"` + strings.Repeat("A", maxCommand+1) + `"}]`, "an envelope as an object": `[{"cmdId":"C1","signed":{}}]`,
 	} {
 		p.says("/device/heartbeat", `{"timestamp":"20260801093001","commands":`+commands+`}`)
 		if got, err := c.Heartbeat(t.Context(), HeartbeatRequest{State: "x"}); !errors.Is(err, ErrTransport) || got.Commands != nil {

@@ -265,10 +265,13 @@ func TestHostileCommands(t *testing.T) {
 		inner := ""
 		want[give(w, vcctest.Order{ID: "inner", Cmd: "disable", Edit: func(s string) string { inner = s; return "" }})] = "refused unsigned"
 		w.Platform.QueueCommand("QC000A", "Xform", inner)
+		want["Xpadded"] = "refused format"
+		w.Platform.QueueCommand("QC000A", "Xpadded", "VktFMQ==")
 		time.Sleep(30 * time.Minute)
 		// A genuine one, and then the same again under a counter that was used.
 		genuine := give(w, vcctest.Order{Cmd: "keyCheck"})
 		want[genuine] = "ok"
+		want[give(w, vcctest.Order{Cmd: "reload"})] = "refused refused"
 		time.Sleep(30 * time.Minute)
 		want[give(w, vcctest.Order{ID: "Xreplayed", Cmd: "disable", Counter: 1})] = "refused replayed"
 		time.Sleep(30 * time.Minute)
@@ -424,6 +427,14 @@ func TestRegistrationByCode(t *testing.T) {
 		st := w.A.Agent.Status()
 		if st.State != "serving" || st.Device != "QCSN1" || len(st.Alarms) != 0 {
 			t.Errorf("in the end: %s %s %v", st.State, st.Device, st.Alarms)
+		}
+		// The token that came with it is kept, sealed.
+		rec, err := registration.Load(w.A.db.View, "SN1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := w.A.keys.Open("register", []byte("QCSN1"), rec.Token); err != nil || !strings.HasPrefix(string(plain), "reg") || bytes.Contains(rec.Token, plain) {
+			t.Errorf("register token: %v", err)
 		}
 		if _, beats := w.Platform.LastHeartbeat("QCSN1"); !beats {
 			t.Error("no heartbeat under the new name")
