@@ -255,6 +255,18 @@ func (k *kiosk) serving(t testing.TB) {
 	})
 }
 
+// drained waits until every report is delivered.
+func (k *kiosk) drained(t testing.TB) {
+	t.Helper()
+	await(t, "outbox of kiosk "+k.name+" is to drain", func() error {
+		st, err := k.status(t.Context())
+		if err == nil && st.Outbox.Depth > 0 {
+			err = fmt.Errorf("%d messages wait", st.Outbox.Depth)
+		}
+		return err
+	})
+}
+
 // provision gives the kiosk its key.
 func (k *kiosk) provision(t testing.TB) {
 	t.Helper()
