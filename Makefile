@@ -86,9 +86,10 @@ test: ## all that needs only Go: no root, no C compiler, no network
 	@echo '  fuzzing beyond the stored corpus     make fuzz'
 	@echo '  other shapes, shuffled, uncached     make test-all'
 	@echo '  what a top-up costs                  make bench'
+	@echo '  day files over a real sshd           make test-all  (installs sshd)'
 	@echo '  real pcscd, processes under kill -9  make rig       (installs what it needs)'
 	@echo '  the package under systemd            make nspawn    (root)'
-	@echo '  swtpm, sshd, a VM: not built yet'
+	@echo '  swtpm, a VM: not built yet'
 
 test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the rig, the package in a system of its own
 	$(if $(TESTED),@echo 'TESTED is set: make test has passed',$(PURE) $(GO) test $(SIM) -count=1 -shuffle=on $(TESTFLAGS) ./...)
@@ -97,6 +98,7 @@ test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the
 	$(PURE) GOARCH=arm GOARM=7 $(GO) build ./...
 	@$(MAKE) --no-print-directory openapi
 	@bash .ci/peers
+	SFTP_PEER=1 $(PURE) $(GO) test ./protocol/reconcile/... -count=1 -run SFTP -v
 	CGO_ENABLED=1 $(GO) vet -tags pcsc ./cardreader/pcsc ./cmd/kioskd
 	CGO_ENABLED=1 $(GO) test -tags pcsc -count=1 -v ./cardreader/pcsc/... | grep -vE '^(=== |--- PASS|    --- PASS|        --- PASS)'
 	@$(MAKE) --no-print-directory rig FULL=0 RIGFLAGS="-run 'TestRig|TestRestart|TestLogs'"
@@ -106,7 +108,7 @@ test-all: ## every shape, uncached and shuffled, then the real parts: pcscd, the
 	@echo 'Not run by this:'
 	@echo '  the rig with its full numbers        make rig FULL=1'
 	@echo '  packages of three architectures      make cross     (installs cross compilers)'
-	@echo '  swtpm, sshd, a VM: not built yet'
+	@echo '  swtpm, a VM: not built yet'
 
 race: ## the tests under the race detector
 	@if command -v $(firstword $(CC)) >/dev/null 2>&1; then \

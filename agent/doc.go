@@ -40,12 +40,14 @@
 //	  protocol/sign       canonical string and sign
 //	  protocol/push       pushes 7001 to 7005: decoder, handshake, listener; a push only says "pull now"
 //	  protocol/signed     the one scheme for signed things: commands now; bundles, work orders, profiles
+//	  protocol/reconcile  PURE: day file, its sum, the platform's answer, the comparison
+//	    reconcile/sftp    carries the files; pinned host keys, never half a file under its name
 //	  protocol/vcctest    the platform, written from the documents by its own code
 //	queue                 agent.db's one writer and the durable outbox
 //
 // deploy has unit, package and what proves them; cmd/kioskd/rigtest plays with real processes and real peers.
 //
-// Room is kept for modem (key reset by SMS), protocol/keysms, protocol/reconcile, agent/mirror, agent/device and
+// Room is kept for modem (key reset by SMS), protocol/keysms, agent/mirror, agent/device and
 // cmd/kioskkeys: the README's table says what is there.
 //
 // Imports go one way, cmd -> agent -> {cardreader, keystore, modem, protocol, queue}. The five never import each other or

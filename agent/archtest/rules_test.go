@@ -22,29 +22,31 @@ var leaves = []string{"cardreader", "keystore", "modem", "protocol", "queue"}
 // inside says, for packages below a leaf or the agent, which packages of ours they may import beyond the standard library
 // and third parties. Tests are free. A folder that is not named is bound by the leaf's rule only.
 var inside = map[string][]string{
-	"agent/topup":           nil,
-	"agent/chain":           nil,
-	"agent/journal":         {"agent/chain", "agent/topup"},
-	"agent/audit":           {"agent/chain"},
-	"agent/command":         nil,
-	"agent/registration":    nil,
-	"cardreader":            nil,
-	"cardreader/apdu":       {"cardreader"}, // a status word leads to the contract's errors
-	"cardreader/epurse":     {"cardreader", "cardreader/apdu"},
-	"cardreader/memcard":    {"cardreader", "cardreader/apdu"},
-	"cardreader/pcsc":       {"cardreader"},
-	"cardreader/vpcd":       {"cardreader"},
-	"cardreader/simcard":    {"cardreader", "cardreader/apdu"}, // never epurse or memcard: a card is a second opinion
-	"cardreader/cardtest":   {"cardreader", "cardreader/apdu", "cardreader/simcard"},
-	"protocol/sign":         nil,
-	"protocol/signed":       nil,
-	"protocol/push":         nil,
-	"protocol/keysms":       nil,
-	"protocol/catalogue":    nil,                    // a table
-	"protocol/vcctest":      {"protocol/catalogue"}, // never protocol or sign: a platform is a second opinion
-	"cardreader/transcript": {"cardreader"},
-	"cardreader/qualify":    {"cardreader", "cardreader/apdu", "cardreader/epurse", "cardreader/memcard", "cardreader/transcript"},
-	"cmd/vccsim/conform":    {"protocol", "protocol/sign", "protocol/catalogue"}, // asks any platform, so it knows no simulated one
+	"agent/topup":             nil,
+	"agent/chain":             nil,
+	"agent/journal":           {"agent/chain", "agent/topup"},
+	"agent/audit":             {"agent/chain"},
+	"agent/command":           nil,
+	"agent/registration":      nil,
+	"cardreader":              nil,
+	"cardreader/apdu":         {"cardreader"}, // a status word leads to the contract's errors
+	"cardreader/epurse":       {"cardreader", "cardreader/apdu"},
+	"cardreader/memcard":      {"cardreader", "cardreader/apdu"},
+	"cardreader/pcsc":         {"cardreader"},
+	"cardreader/vpcd":         {"cardreader"},
+	"cardreader/simcard":      {"cardreader", "cardreader/apdu"}, // never epurse or memcard: a card is a second opinion
+	"cardreader/cardtest":     {"cardreader", "cardreader/apdu", "cardreader/simcard"},
+	"protocol/sign":           nil,
+	"protocol/signed":         nil,
+	"protocol/push":           nil,
+	"protocol/keysms":         nil,
+	"protocol/catalogue":      nil,                    // a table
+	"protocol/vcctest":        {"protocol/catalogue"}, // never protocol or sign: a platform is a second opinion
+	"cardreader/transcript":   {"cardreader"},
+	"cardreader/qualify":      {"cardreader", "cardreader/apdu", "cardreader/epurse", "cardreader/memcard", "cardreader/transcript"},
+	"cmd/vccsim/conform":      {"protocol", "protocol/sign", "protocol/catalogue"}, // asks any platform, so it knows no simulated one
+	"protocol/reconcile":      nil,                                                 // a day's file is a function of its rows
+	"protocol/reconcile/sftp": nil,                                                 // carries bytes and knows no rows
 }
 
 // simulators make money and gas out of nothing: they are for tests and for the tools named in mayUseSimulators.
