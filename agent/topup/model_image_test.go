@@ -347,6 +347,12 @@ func (m *imageModel) step(w imageWorld) {
 			m.authorise(&v, i)
 			m.visit(m.say("4006 of attempt %d arrives", i), v)
 		}
+		for _, gone := range []bool{false, true} {
+			v := w
+			if v.day(i, m.record(&v, i, false), gone) {
+				m.visit(m.say("the day file tells of attempt %d, card gone %t", i, gone), v)
+			}
+		}
 		if a.message != mNone {
 			for _, firm := range []bool{false, true} {
 				v := w

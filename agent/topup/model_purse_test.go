@@ -327,6 +327,12 @@ func (m *purseModel) step(w purseWorld) {
 			v.authorise(i)
 			m.visit(m.say("4006 of attempt %d arrives", i), v)
 		}
+		for _, gone := range []bool{false, true} {
+			v := w
+			if v.day(i, v.record(i), gone) {
+				m.visit(m.say("the day file tells of attempt %d, card gone %t", i, gone), v)
+			}
+		}
 		if a.message != mNone {
 			for _, firm := range []bool{false, true} {
 				heard, answered := m.deliver(w, i, firm)

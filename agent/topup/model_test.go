@@ -225,6 +225,34 @@ func (c *common) hear(i int8, firm bool) Reply {
 	return Reply{State: UnknownOrder}
 }
 
+// day is the platform's day file telling of attempt i, false if it has nothing
+// to say. Gone: the kiosk no longer waits for the card.
+func (c *common) day(i int8, r Record, gone bool) bool {
+	a := &c.tries[i]
+	if a.message == mReport || a.parked || a.is(Intent) || a.is(Writing) {
+		return false
+	}
+	w := DayWord{State: Pending, Gone: gone}
+	switch o := a.order; {
+	case c.settled[o] == i+1:
+		w.State = SettledState
+	case a.fenced, c.settled[o] != 0:
+		w.State = GivenBack
+	case c.holder[o] != i+1:
+		return false
+	}
+	r.Rev, r.AckRev = 1, 1
+	n, changed := SettleDay(r, w)
+	if !changed {
+		return false
+	}
+	a.keep(n.Record)
+	if a.message == mQuery && a.is(Closed) && !a.awaiting {
+		a.message = mNone
+	}
+	return true
+}
+
 func (c *common) giveBack(i int8) {
 	a := &c.tries[i]
 	a.fenced = true

@@ -88,6 +88,13 @@ var mutants = []struct{ name, file, old, with, model string }{
 	switch loads[0].Seq {`, "purse"},
 	{"a load goes out with the proof of another", "settle.go", `if v.Basis == ByLog {`, `if false {`, "purse"},
 	{"a torn record goes on in a later session without asking", "decide.go", `if r.Phase == Writing && e.Here {`, `if r.Phase == Writing {`, ""},
+	{"a day file without a decision closes an unknown", "day.go", `		case w.State != GivenBack:
+			return Next{Record: r}, false`, `		case w.State == Pending:`, "purse"},
+	{"a give-back in the day file closes while the card may come", "day.go", `case !w.Gone || r.Manual:`, `case r.Manual:`, ""},
+	{"the day file speaks before the report is answered", "day.go", `r.Rev == 0 || r.AckRev != r.Rev`, `false`, ""},
+	{"what a day file gives back counts as booked", "day.go", `		return s == SettledState
+`, `		return s != Pending
+`, ""},
 	{"the report of an unknown is the last word", "record.go", `return r.Phase == Writing || r.Phase == Unknown`, `return r.Phase == Writing`, ""},
 }
 
