@@ -52,6 +52,9 @@ type Config struct {
 	Prices bool
 	// Keep is how many closed records the journal holds; default 20,000.
 	Keep int
+
+	// Reconcile is the daily reconciliation, nil for none.
+	Reconcile *ReconConfig
 }
 
 // MemoryProfile says where a memory card keeps what.
@@ -112,7 +115,10 @@ type Parts struct {
 	Modem func() *protocol.ModemState
 	// Disk tells the bytes free where agent.db lives; nil: not asked.
 	Disk func() (int64, error)
-	Log  *slog.Logger
+	// Files is the way to the platform's file server; required by
+	// Config.Reconcile.
+	Files Files
+	Log   *slog.Logger
 }
 
 // Agent is one kiosk.
@@ -138,6 +144,7 @@ type Agent struct {
 	modem    func() *protocol.ModemState
 
 	errands chan func()
+	recon   *recon // nil: no daily reconciliation
 	power   string // name of this power session
 	keysWhy string
 	alarms  alarms
@@ -201,6 +208,11 @@ func New(p Parts) (*Agent, error) {
 	}
 	a.commands = &commander{a: a, ring: p.CommandKeys, tasks: map[command.Name]Task{}, ledger: ledger, recorded: map[string]time.Time{}}
 	maps.Copy(a.commands.tasks, p.Tasks)
+	if p.Config.Reconcile != nil {
+		if a.recon, err = newRecon(a, *p.Config.Reconcile, p.Files); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
+		}
+	}
 	return a, nil
 }
 
@@ -243,6 +255,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			return nil
 		}
 	})
+	if a.recon != nil {
+		actor("reconcile", a.recon.begin)
+	}
 	actor("outbox", func(ctx context.Context) error {
 		// Nobody stands there: an answer may take its time.
 		return a.outbox.Run(protocol.Backlog(ctx), a.deliver)

@@ -17,7 +17,8 @@
 //	  agent/audit         catalogue of events and alarms, chained log over *bbolt.Tx
 //	  agent/command       remote commands: which there are, the ledger of what was taken
 //	  agent/registration  how far the registration with the platform has come, and why not further
-//	  agent/chain         CRC and chain under every stored line, used by journal and audit
+//	  agent/daybook       how each day's reconciliation came out, in numbers
+//	  agent/chain         CRC and chain under every stored line, used by journal, audit and daybook
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step
 //	  agent/metrics       the same for Prometheus
@@ -56,7 +57,7 @@
 //
 // # Files
 //
-// agent.db holds journal, outbox, audit, sequence blocks. queue.Writer.Do is the only caller of Update on it, and no
+// agent.db holds journal, outbox, audit, book of days, sequence blocks. queue.Writer.Do is the only caller of Update on it, and no
 // card, modem or network I/O happens inside a transaction. keystore.db and its two header copies hold the keys and are
 // never backed up. A bucket is touched by its own package alone; what must be atomic across packages is a function
 // taking *bbolt.Tx, called inside one Do here.

@@ -134,6 +134,11 @@ func (a *Agent) review() {
 	set(string(topup.AlarmOverdue), late)
 	set(string(audit.ReportParked), parked)
 	set(string(audit.PlatformEvicted), a.client.Evictions() >= evictionsAlarm)
+	if a.recon != nil {
+		differs, tardy := a.recon.trouble()
+		set(string(audit.ReconDiffers), differs)
+		set(string(audit.ReconLate), tardy)
+	}
 	if oldest := a.outbox.Stats().Oldest; !oldest.IsZero() {
 		set(string(audit.OutboxOld), time.Since(oldest) > time.Hour)
 	} else {

@@ -53,6 +53,9 @@ func (a *Agent) event(ctx context.Context, e audit.Event, attrs map[string]strin
 // deliver sends one message. What is sent is derived from the record as it is
 // now, never from a stored copy, and signed with the present token.
 func (a *Agent) deliver(ctx context.Context, it queue.Item) queue.Outcome {
+	if it.Kind == kindDayFile || it.Kind == kindDayAnswer {
+		return a.deliverDay(ctx, it)
+	}
 	r, ok, err := a.record(topup.TransNo(it.Ref))
 	if err != nil {
 		return retry(err)

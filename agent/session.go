@@ -354,7 +354,7 @@ func (a *Agent) conclude(ctx context.Context, r topup.Record, v topup.Verdict) (
 		n.Image = &im
 	}
 	n.Decided = millis(a.now())
-	n.ReconDay = a.now().In(china).Format("20060102")
+	n.ReconDay = a.reconDay()
 	if err := a.save(ctx, n, n.Rev > r.Rev); err != nil {
 		return r, fmt.Errorf("record outcome of %s: %w", r.TransNo, err)
 	}

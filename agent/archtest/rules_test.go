@@ -47,6 +47,7 @@ var inside = map[string][]string{
 	"cmd/vccsim/conform":      {"protocol", "protocol/sign", "protocol/catalogue"}, // asks any platform, so it knows no simulated one
 	"protocol/reconcile":      nil,                                                 // a day's file is a function of its rows
 	"protocol/reconcile/sftp": nil,                                                 // carries bytes and knows no rows
+	"agent/daybook":           {"agent/chain", "agent/topup"},
 }
 
 // simulators make money and gas out of nothing: they are for tests and for the tools named in mayUseSimulators.

@@ -51,6 +51,10 @@ const (
 	CommandRefused Event = "command.refused"
 	CommandNextKey Event = "command.next_key"
 	CommandLedger  Event = "command.ledger_damaged"
+	ReconDiffers   Event = "recon.differs"
+	ReconLate      Event = "recon.late"
+	ReconHost      Event = "recon.host_key"
+	OperatorRecon  Event = "operator.reconcile"
 )
 
 // Severity says how soon a person should look.
@@ -126,5 +130,9 @@ var Catalogue = []Def{
 	{CommandRefused, Warning, true, "收到未通过验证的远程命令", "a command was not signed by a known key, or not for this kiosk", "ask the back office whether it was theirs; compare command.key in the configuration"},
 	{CommandNextKey, Warning, true, "命令签名密钥即将更换，本机尚未配置", "the next signing key is announced and not configured here", "set command.next_key in the configuration"},
 	{CommandLedger, Critical, true, "远程命令记录损坏", "the ledger of commands is damaged", "keep the files for support; commands are refused until then"},
+	{ReconDiffers, Critical, true, "对账有差异", "the books of a day differ", "kioskctl reconcile show"},
+	{ReconLate, Warning, true, "对账文件或平台应答迟到", "a day file is not delivered, or not answered", "kioskctl queue ls says why; then kioskctl reconcile run"},
+	{ReconHost, Critical, true, "对账服务器身份不符", "the file server is not the one that is pinned", "ask whoever runs it; change known_hosts only on their word"},
+	{OperatorRecon, Info, false, "人工重新对账", "an operator ran a day's reconciliation", "nothing"},
 	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
 }

@@ -74,13 +74,13 @@ func must(t testing.TB, err error) {
 }
 
 // newAgent makes an agent that does not run yet.
-func newAgent(t testing.TB) *kiosk {
+func newAgent(t testing.TB, edit ...func(*agent.Parts)) *kiosk {
 	t.Helper()
-	return newAgentWith(t, vcctest.Options{Good: true, BaseKey: baseKey}, nil)
+	return newAgentWith(t, vcctest.Options{Good: true, BaseKey: baseKey}, nil, edit...)
 }
 
 // newAgentWith is newAgent at such a platform; with register it has no name yet.
-func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering) *kiosk {
+func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering, edit ...func(*agent.Parts)) *kiosk {
 	t.Helper()
 	device := "K1"
 	if register != nil {
@@ -108,20 +108,24 @@ func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering) 
 		Seq: &protocol.SeqBlocks{Reserve: k.writer.Do}, Log: log,
 	})
 	must(t, err)
-	k.agent, err = agent.New(agent.Parts{
+	parts := agent.Parts{
 		Config: agent.Config{
 			DeviceID: device, OrgCode: "SU0105", TerminalNo: "112233445566", Purse: &epurse.Params{KeyIndex: 1}, Heartbeat: -1,
 		},
 		Reader: k.slot, Writer: k.writer, Outbox: k.outbox, Journal: records, Keys: keys, Client: client, Log: log, Register: register,
-	})
+	}
+	for _, f := range edit {
+		f(&parts)
+	}
+	k.agent, err = agent.New(parts)
 	must(t, err)
 	return k
 }
 
 // start runs the agent and serves both sockets until the test ends.
-func start(t testing.TB) *kiosk {
+func start(t testing.TB, edit ...func(*agent.Parts)) *kiosk {
 	t.Helper()
-	k := newAgent(t)
+	k := newAgent(t, edit...)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- k.agent.Run(ctx) }()

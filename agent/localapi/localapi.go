@@ -101,6 +101,7 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		}
 		return Detail{masked(rec), list(versions)}, nil
 	})
+	reconcileRoutes(a, get, tech)
 	mux.Handle("GET /metrics", metrics.Handler(a))
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
 		events(w, r, a.Screen.View, a.Screen.Wait)
@@ -242,6 +243,9 @@ func statusOf(err error) int {
 	}
 	if _, is := errors.AsType[*protocol.FieldError](err); is {
 		return http.StatusUnprocessableEntity
+	}
+	if status, is := reconcileStatus(err); is {
+		return status
 	}
 	switch {
 	case errors.Is(err, agent.ErrTooOften):

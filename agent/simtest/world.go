@@ -61,6 +61,7 @@ type World struct {
 	tasks    map[string]int // how often a command's task was carried out, by its name
 	flush    time.Duration  // how long an acknowledgement waits for a commit; 0: as on a kiosk
 	prices   bool
+	files    *fileServer // of the daily reconciliation; nil: none
 }
 
 // Card is a customer's card with what the judge must know of it.
@@ -297,6 +298,11 @@ func (k *Kiosk) On() {
 	}
 	l := vcctest.DefaultLayout()
 	field := func(f vcctest.Field) topup.Field { return topup.Field{Offset: f.Offset, Len: f.Len} }
+	var recon *agent.ReconConfig
+	var files agent.Files
+	if k.w.files != nil {
+		recon, files = &agent.ReconConfig{Dir: filepath.Join(k.dir, "recon")}, &wire{k.w.files, k.p}
+	}
 	k.Agent, err = agent.New(agent.Parts{
 		Config: agent.Config{
 			DeviceID: device, OrgCode: "SU0105", TerminalNo: k.terminal, Firmware: "test",
@@ -305,8 +311,9 @@ func (k *Kiosk) On() {
 				Layout: topup.Layout{Size: 256, Identity: []topup.Field{{Offset: 0, Len: 32}, idField}, Count: field(l.Count), Gas: field(l.Gas)},
 				CardNo: idField,
 			},
-			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built, Prices: k.w.prices,
+			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built, Prices: k.w.prices, Reconcile: recon,
 		},
+		Files:  files,
 		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
 		CommandKeys: k.commandKeys(), Tasks: k.taskList(), Register: k.register,
 	})

@@ -74,6 +74,7 @@ type trans struct {
 	fence, forgotten          bool
 	result, rev               int // of the highest revision; result -1 none
 	evidence, digest          string
+	written                   string // writeTime of the highest revision
 	at, expire, forgetAt      time.Time
 }
 

@@ -85,6 +85,7 @@ func (b *books) decide(q *reportRequest, rep *Report) (string, *refusal) {
 		b.conflict(0, t.orderNo, t.no, fmt.Sprintf("kiosk reported %d, then %d", was, *q.Result))
 	}
 	t.rev, t.result, t.evidence, t.digest = q.Rev, *q.Result, q.Evidence, q.content()
+	t.written = q.WriteTime
 
 	switch {
 	case t.state == TransReturned:
