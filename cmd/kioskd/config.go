@@ -34,6 +34,8 @@ type Config struct {
 	Command  CommandConfig  `toml:"command"`
 	Register RegisterConfig `toml:"register"`
 	Push     PushConfig     `toml:"push"`
+
+	Reconcile *ReconcileConfig `toml:"reconcile"`
 }
 
 // DeviceConfig names the kiosk.
@@ -231,6 +233,9 @@ func (c *Config) defaults() {
 	def(&c.Local.Dir, "/run/kioskd")
 	def(&c.Reader.Driver, "pcsc")
 	def(&c.Log.Level, "info")
+	if c.Reconcile != nil {
+		c.Reconcile.defaults()
+	}
 	if p := c.Card.Purse; p != nil {
 		def(&p.Type, "ep")
 		def(&p.PIN, "none")
@@ -270,6 +275,11 @@ func (c *Config) check() error {
 	}
 	if c.State.Reserve < 0 || c.State.Reserve > 1<<30 {
 		return fmt.Errorf("state.reserve: %d is not from 0 to 1 GB", c.State.Reserve)
+	}
+	if c.Reconcile != nil {
+		if err := c.Reconcile.check(c.Device); err != nil {
+			return err
+		}
 	}
 	if err := one("log.level", c.Log.Level, "debug", "info", "warn", "error"); err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"vcckiosk/keystore"
 	"vcckiosk/keystore/fileslot"
 	"vcckiosk/protocol"
+	"vcckiosk/protocol/reconcile/sftp"
 	"vcckiosk/queue"
 )
 
@@ -140,6 +141,11 @@ func checkConfig(c Config, hints io.Writer) error {
 	}
 	if err := checkShape(c); err != nil {
 		return err
+	}
+	if c.Reconcile != nil {
+		if _, err := sftp.New(c.Reconcile.server().c); err != nil {
+			return fmt.Errorf("reconcile: %w", err)
+		}
 	}
 	hint := func(text string) { fmt.Fprintln(hints, "kioskd: hint:", text) }
 	db := filepath.Join(c.State.Dir, "agent.db")

@@ -118,6 +118,9 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 		Client: client, Disk: freeBytes(c.State.Dir), Log: log,
 		CommandKeys: commandKeys, Register: c.registering(),
 	}
+	if c.Reconcile != nil {
+		o.parts.Config.Reconcile, o.parts.Files = reconConfig(c), c.Reconcile.server()
+	}
 	return o, nil
 }
 
