@@ -68,7 +68,7 @@ func TestJSONNamesAreLowerCamel(t *testing.T) {
 			walk(path+"."+f.Name, f.Type)
 		}
 	}
-	for _, v := range []any{localapi.Status{}, localapi.Card{}, localapi.Detail{}, agent.View{}, agent.Offered{}, agent.RegistrationStatus{}, queue.Item{}} {
+	for _, v := range []any{localapi.Status{}, localapi.Card{}, localapi.Detail{}, agent.View{}, agent.Offered{}, agent.RegistrationStatus{}, queue.Item{}, agent.DayResult{}} {
 		walk(reflect.TypeOf(v).Name(), reflect.TypeOf(v))
 	}
 	if fields < 80 {
