@@ -200,8 +200,11 @@ func (res *Result) both(day Day, o, t *Row, here bool) {
 // empty says nothing.
 func contents(o, t *Row) (name string, fields []string) {
 	for _, f := range []struct{ name, ours, theirs string }{
-		{"orderNo", o.OrderNo, t.OrderNo}, {"deviceId", o.DeviceID, t.DeviceID}, {"orgCode", o.OrgCode, t.OrgCode},
-		{"subsCode", o.SubsCode, t.SubsCode}, {"cardNo", o.CardNo, t.CardNo},
+		{"orderNo", o.OrderNo, t.OrderNo},
+		{"deviceId", o.DeviceID, t.DeviceID},
+		{"orgCode", o.OrgCode, t.OrgCode},
+		{"subsCode", o.SubsCode, t.SubsCode},
+		{"cardNo", o.CardNo, t.CardNo},
 	} {
 		if f.ours != f.theirs && f.ours != "" && f.theirs != "" {
 			fields = append(fields, f.name)
