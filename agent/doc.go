@@ -43,6 +43,7 @@
 //	  protocol/signed     the one scheme for signed things: commands now; bundles, work orders, profiles
 //	  protocol/reconcile  PURE: day file, its sum, the platform's answer, the comparison
 //	    reconcile/sftp    carries the files; pinned host keys, never half a file under its name
+//	  protocol/table      the text tables of the downloads, read row by row
 //	  protocol/vcctest    the platform, written from the documents by its own code
 //	queue                 agent.db's one writer and the durable outbox
 //
