@@ -65,6 +65,10 @@ type Options struct {
 	// Dialect is the protocol spoken: "" is the document's, else Selfservice. Its
 	// answers are not signed.
 	Dialect string
+
+	// Download shapes the tables 3001 to 3004.
+	Download DownloadOptions
+
 	// Endpoints replaces paths by interface code, as "/iccard/recharge". A
 	// request matches whatever prefix its path has.
 	Endpoints map[string]string
@@ -246,6 +250,9 @@ type Action struct {
 	NotExecuted bool
 	// WrongSign spoils the sign of the answer (adds one if there is none).
 	WrongSign bool
+	// Cut, when not 0, ends a download behind so many bytes, though the whole was
+	// announced; negative: at once.
+	Cut int64
 	// Edit, when set, may change the JSON answer of an executed call.
 	Edit func(body []byte) []byte
 }

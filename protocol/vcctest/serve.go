@@ -69,6 +69,7 @@ type reply struct {
 	status int
 	header http.Header
 	body   []byte
+	table  *download // instead of body
 	broken error
 }
 
@@ -138,7 +139,7 @@ func (q *request) call(n int) Call {
 
 func (a Action) none() bool {
 	return a.Delay == 0 && !a.DropRequest && !a.DropAnswer && a.AnswerDelay == 0 && a.Late == 0 && a.Code == "" &&
-		a.Status == 0 && a.Body == "" && !a.NotExecuted && !a.WrongSign && a.Edit == nil
+		a.Status == 0 && a.Body == "" && !a.NotExecuted && !a.WrongSign && a.Edit == nil && a.Cut == 0
 }
 
 // spoil chooses a fault of the connection, at most one per call.
@@ -202,11 +203,12 @@ func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 	p.mu.Lock()
 	p.advance(time.Now())
 	var body []byte
+	var table *download
 	switch {
 	case act.Code != "":
 		body = p.render(nil, refuse(act.Code, "as the test wants"), "", false)
 	case !act.NotExecuted:
-		body = p.execute(q, act.WrongSign)
+		body, table = p.execute(q, act.WrongSign)
 	}
 	date := p.b.now.UTC().Format(http.TimeFormat)
 	p.mu.Unlock()
@@ -236,6 +238,12 @@ func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 		if strings.HasPrefix(act.Body, "<") {
 			out.header.Set("Content-Type", "text/html")
 		}
+		return out
+	}
+	if table != nil {
+		table.cut(act.Cut)
+		out.table = table
+		out.header.Set("Content-Type", table.contentType())
 	}
 	return out
 }
@@ -256,9 +264,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // execute opens the books for one call and returns the answer's body. Nothing
 // of the books leaves it unmarshalled: p.mu is held.
-func (p *Platform) execute(q *request, wrongSign bool) []byte {
+func (p *Platform) execute(q *request, wrongSign bool) ([]byte, *download) {
 	answer, password, r := p.answer(q)
-	return p.render(answer, r, password, wrongSign)
+	if table, is := answer.(*download); is && r == nil {
+		return nil, table
+	}
+	return p.render(answer, r, password, wrongSign), nil
 }
 
 func (p *Platform) answer(q *request) (answer any, password string, r *refusal) {
@@ -312,6 +323,8 @@ func (p *Platform) business(q *request) (any, *refusal) {
 		return p.b.cardPrice(q.query.Get("subsCode"), q.query.Get("cardNo"))
 	case "6004":
 		return p.heartbeat(q.body)
+	case "3001", "3002", "3003", "3004":
+		return p.download(q)
 	case "6005":
 		return p.b.clock(), nil
 	case "3016":

@@ -34,6 +34,7 @@ type Platform struct {
 	deeds         int // what was done by interfaces without books
 	commands      commands
 	registry      registry
+	rows          map[string]*tableRows // of the downloads, by code
 }
 
 type lateCall struct {
@@ -71,7 +72,7 @@ func New(o Options) *Platform {
 		hook:     o.Hook,
 		accounts: []Account{{AppID: o.AppID, DeviceID: o.DeviceID, BaseKey: o.BaseKey}},
 		tokens:   map[string]*token{}, seqs: map[string]bool{}, oldSeqs: map[string]bool{},
-		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{},
+		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{}, rows: map[string]*tableRows{},
 		commands: commands{counters: map[string]uint64{}, queues: map[string][]queued{}},
 		registry: registry{codes: map[string]string{}, known: map[string]*Registration{}},
 	}
@@ -85,6 +86,10 @@ func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	maps.Copy(w.Header(), out.header)
+	if out.table != nil {
+		out.table.serve(w, out.status)
+		return
+	}
 	w.WriteHeader(out.status)
 	_, _ = w.Write(out.body) // a caller that hung up is its own trouble
 }
@@ -104,6 +109,9 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if out.broken != nil {
 		return nil, out.broken
+	}
+	if out.table != nil {
+		return out.table.response(r, out), nil
 	}
 	out.header.Set("Content-Length", strconv.Itoa(len(out.body)))
 	return &http.Response{
