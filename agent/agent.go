@@ -15,6 +15,7 @@ import (
 	"vcckiosk/agent/audit"
 	"vcckiosk/agent/command"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
 	"vcckiosk/cardreader/epurse"
@@ -113,6 +114,9 @@ type Parts struct {
 	Register *Registering
 	// Modem tells the modem's state for the heartbeat; nil: there is none.
 	Modem func() *protocol.ModemState
+	// Mirror is how master data is mirrored; nil: it is not. The mirror opens and
+	// closes its file itself, which it may delete.
+	Mirror *mirror.Config
 	// Disk tells the bytes free where agent.db lives; nil: not asked.
 	Disk func() (int64, error)
 	// Files is the way to the platform's file server; required by
@@ -139,6 +143,9 @@ type Agent struct {
 	Rotator *Rotator
 	// Registrar registers the kiosk; nil when its name is configured.
 	Registrar *Registrar
+	// Mirror is the copy of master data; nil when there is none.
+	Mirror *mirror.Mirror
+	lane   *lane // of the backlog
 
 	commands *commander
 	modem    func() *protocol.ModemState
@@ -192,7 +199,7 @@ func New(p Parts) (*Agent, error) {
 	a := &Agent{
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
 		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
-		Screen: newScreen(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
+		Screen: newScreen(), lane: newLane(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
 		errands: make(chan func(), 1),
 	}
 	a.Rotator = newRotator(a)
@@ -213,7 +220,7 @@ func New(p Parts) (*Agent, error) {
 			return nil, fmt.Errorf("agent: %w", err)
 		}
 	}
-	return a, nil
+	return a, a.newMirror(p.Mirror)
 }
 
 // Run serves until ctx ends (nil), or until only a new process can go on:
@@ -259,14 +266,16 @@ func (a *Agent) Run(ctx context.Context) error {
 		actor("reconcile", a.recon.begin)
 	}
 	actor("outbox", func(ctx context.Context) error {
-		// Nobody stands there: an answer may take its time.
-		return a.outbox.Run(protocol.Backlog(ctx), a.deliver)
+		return a.outbox.Run(ctx, a.backlog)
 	})
 	actor("sessions", a.serve)
 	actor("errands", a.runErrands)
 	actor("rotator", a.Rotator.run)
 	actor("heartbeat", a.heartbeat)
 	actor("registrar", a.Registrar.run)
+	if a.Mirror != nil {
+		actor("mirror", a.Mirror.Run)
+	}
 	<-ctx.Done()
 	wg.Wait()
 	wstop()

@@ -19,6 +19,8 @@
 //	  agent/registration  how far the registration with the platform has come, and why not further
 //	  agent/daybook       how each day's reconciliation came out, in numbers
 //	  agent/chain         CRC and chain under every stored line, used by journal, audit and daybook
+//	  agent/mirror        masked rows of 3001 to 3004 in a disposable file of its own; off by default
+//	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step
 //	  agent/metrics       the same for Prometheus
@@ -50,6 +52,7 @@
 // deploy has unit, package and what proves them; cmd/kioskd/rigtest plays with real processes and real peers.
 //
 // Room is kept for modem (key reset by SMS), protocol/keysms, agent/mirror, agent/device and
+// Room is kept for modem (key reset by SMS), protocol/keysms, protocol/reconcile, agent/device and
 // cmd/kioskkeys: the README's table says what is there.
 //
 // Imports go one way, cmd -> agent -> {cardreader, keystore, modem, protocol, queue}. The five never import each other or
@@ -61,7 +64,8 @@
 // agent.db holds journal, outbox, audit, book of days, sequence blocks. queue.Writer.Do is the only caller of Update on it, and no
 // card, modem or network I/O happens inside a transaction. keystore.db and its two header copies hold the keys and are
 // never backed up. A bucket is touched by its own package alone; what must be atomic across packages is a function
-// taking *bbolt.Tx, called inside one Do here.
+// taking *bbolt.Tx, called inside one Do here. mirror.db, where it is wanted, belongs to agent/mirror: it may be deleted
+// at any time and is pulled again.
 //
 // # A top-up's way
 //

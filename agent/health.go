@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
 	"vcckiosk/protocol"
@@ -139,6 +140,7 @@ func (a *Agent) review() {
 		set(string(audit.ReconDiffers), differs)
 		set(string(audit.ReconLate), tardy)
 	}
+	set(string(audit.MirrorResync), a.Mirror != nil && a.Mirror.Status().State == mirror.ResyncNeeded)
 	if oldest := a.outbox.Stats().Oldest; !oldest.IsZero() {
 		set(string(audit.OutboxOld), time.Since(oldest) > time.Hour)
 	} else {
@@ -220,6 +222,10 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		if a.device() == "" {
 			continue // nobody knows us yet
 		}
+		release, err := a.lane.take(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // ctx has ended
+		}
 		a.askTime(ctx)
 		st, acks := a.Status(), a.commands.acks()
 		req := protocol.HeartbeatRequest{
@@ -234,6 +240,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 			req.ModemState = a.modem()
 		}
 		answer, err := a.client.Heartbeat(protocol.Backlog(ctx), req)
+		release()
 		if err == nil {
 			a.alarms.clear(string(audit.PlatformAuth))
 			a.alarms.clear(string(audit.PlatformConfig))

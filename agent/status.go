@@ -10,6 +10,7 @@ import (
 	"vcckiosk/agent/audit"
 	"vcckiosk/agent/command"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
 	"vcckiosk/protocol"
@@ -41,6 +42,8 @@ type Status struct {
 	SkewMS       int64               `json:"skewMs"`
 	Uptime       time.Duration       `json:"uptimeNs"`
 	Commits      uint64              `json:"commits"`
+	// Mirror is nil where master data is not mirrored.
+	Mirror *mirror.Status `json:"mirror,omitempty"`
 }
 
 // ReaderStatus tells which reader and what is in it.
@@ -101,6 +104,10 @@ func (a *Agent) Status() Status {
 	st.Journal.Damaged = len(a.journal.Damage())
 	if a.disk != nil {
 		st.DiskFree, _ = a.disk()
+	}
+	if a.Mirror != nil {
+		m := a.Mirror.Status()
+		st.Mirror = &m
 	}
 	if skew, ok := a.client.Skew(); ok {
 		st.SkewMS = skew.Milliseconds()

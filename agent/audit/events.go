@@ -55,6 +55,9 @@ const (
 	ReconLate      Event = "recon.late"
 	ReconHost      Event = "recon.host_key"
 	OperatorRecon  Event = "operator.reconcile"
+	MirrorResync   Event = "mirror.resync_needed"
+	OperatorLookup Event = "operator.lookup"
+	OperatorResync Event = "operator.mirror_resync"
 )
 
 // Severity says how soon a person should look.
@@ -135,4 +138,7 @@ var Catalogue = []Def{
 	{ReconHost, Critical, true, "对账服务器身份不符", "the file server is not the one that is pinned", "ask whoever runs it; change known_hosts only on their word"},
 	{OperatorRecon, Info, false, "人工重新对账", "an operator ran a day's reconciliation", "nothing"},
 	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
+	{MirrorResync, Warning, true, "基础数据镜像缺口超过一个月，需全量重新同步", "the mirror missed changes for more than a month: full resync needed", "kioskctl mirror resync; top-ups do not depend on it"},
+	{OperatorLookup, Info, false, "技术员查询气户", "a technician looked an account up in the mirror", "nothing"},
+	{OperatorResync, Info, false, "人工重建基础数据镜像", "a technician had the mirror dropped and pulled again", "nothing"},
 }

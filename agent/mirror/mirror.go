@@ -135,7 +135,8 @@ type tableState struct {
 	slice  time.Duration // longest window asked for
 	yields int           // in a row
 	last   table.Summary
-	pulled time.Time // end of the last whole pull
+	aside  []table.Bad // of the last window that had some
+	pulled time.Time   // end of the last whole pull
 	err    error
 }
 

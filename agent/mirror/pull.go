@@ -151,6 +151,7 @@ func (m *Mirror) window(ctx context.Context, code string) (last bool, err error)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sum.Bad > 0 {
+		s.aside = sum.List
 		m.d.Log.Warn("rows set aside", "interface", code, "rows", sum.Bad, "first", sum.List)
 	}
 	s.last, s.yields, s.slice = sum, 0, min(2*s.slice, reach)
@@ -166,7 +167,6 @@ func (m *Mirror) failed(lane context.Context, s *tableState, err error) error {
 	defer m.mu.Unlock()
 	if errors.Is(context.Cause(lane), ErrYield) {
 		s.yields++
-		s.slice = max(s.slice/2, minSlice)
 		return ErrYield
 	}
 	if !errors.Is(err, protocol.ErrNotSent) { // a thin line; or a platform whose month is shorter than ours

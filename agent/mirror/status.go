@@ -45,7 +45,10 @@ type TableStatus struct {
 	Bad       uint64        `json:"bad"`             // set aside in all
 	Pulled    time.Time     `json:"pulled,omitzero"` // end of the last pull in this run
 	Last      table.Summary `json:"last"`            // of the last window in this run
-	Error     string        `json:"error,omitempty"`
+	// Aside are the first rows set aside of the last window that had some, in this
+	// run. Reasons repeat no value.
+	Aside []table.Bad `json:"aside,omitempty"`
+	Error string      `json:"error,omitempty"`
 }
 
 // resyncAdvice is what a person does about a gap.
@@ -61,7 +64,7 @@ func (m *Mirror) Status() Status {
 	for _, code := range m.cfg.Tables {
 		s := m.tables[code]
 		t := TableStatus{
-			Code: code, State: Current, Watermark: s.mark.At, Since: s.mark.Since, Gap: s.mark.Gap, Rows: s.mark.Rows, Bad: s.mark.Bad, Pulled: s.pulled, Last: s.last,
+			Code: code, State: Current, Watermark: s.mark.At, Since: s.mark.Since, Gap: s.mark.Gap, Rows: s.mark.Rows, Bad: s.mark.Bad, Pulled: s.pulled, Last: s.last, Aside: s.aside,
 		}
 		if s.err != nil && !errors.Is(s.err, errQuiet) {
 			t.Error = s.err.Error()
