@@ -30,7 +30,7 @@ FULL      ?=
 TESTED    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build vet lint fmt test test-all race openapi model crashes bench fuzz demo tools-sim rig rig-bin footprint nspawn deb cross crash soak vm
+.PHONY: help deps build vet lint fmt test test-all race openapi model crashes bench fuzz demo tools-sim rig rig-bin footprint mirror-full nspawn deb cross crash soak vm
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -161,6 +161,9 @@ footprint: tools-sim ## what an idle kiosk costs beside what it may: size, start
 	@$(MAKE) --no-print-directory rig-bin
 	@FOOTPRINT=1 RIG_READER=sim RIG_BIN=$(CURDIR)/bin $(GO) test -tags rig -count=1 -run TestFootprint -v ./cmd/kioskd/rigtest | grep -vE '^(===|---|PASS|ok)'
 	@FOOTPRINT=1 RIG_BIN=$(CURDIR)/$(RIG) $(GO) test -tags rig -count=1 -run TestFootprint -v ./cmd/kioskd/rigtest | grep -vE '^(===|---|PASS|ok)'
+
+mirror-full: ## five million rows of 3003 into mirror.db, in a process whose memory is looked at
+	FULL=1 $(PURE) $(GO) test -count=1 -timeout 60m -run TestFiveMillionRows -v ./agent/mirror | grep -vE '^(===|---|    ---|PASS|ok)'
 
 nspawn: ## the package in a booted system of its own: install, serve, kill, hang, upgrade, purge (root)
 	@bash .ci/peers

@@ -67,6 +67,10 @@ func TestRequestsAreWhatTheCatalogueSays(t *testing.T) {
 var covered = map[string]struct{ call, test string }{
 	"1001": {"ProveKey", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 	"1002": {"ProveKey", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
+	"3001": {"Download", "TestDownloadsInEveryForm"},
+	"3002": {"Download", "TestDownloadsInEveryForm"},
+	"3003": {"Download", "TestDownloadsInEveryForm"},
+	"3004": {"Download", "TestDownloadsInEveryForm"},
 	"3005": {"Subscriber", "TestQueriesOfAnAccount"},
 	"3006": {"BoundSubscribers", "TestQueriesOfAnAccount"},
 	"3007": {"Subscribers", "TestQueriesOfAnAccount"},

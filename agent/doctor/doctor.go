@@ -147,6 +147,24 @@ func Reader(name, state string) Finding {
 	return found("reader", Unsure, "读卡器状态未知", "ask again in ten seconds", "%s: %s", name, state)
 }
 
+// Mirror looks at the copy of master data: state and fault as the daemon's
+// status says them. No top-up depends on it, so nothing here is Bad.
+func Mirror(state, fault string, oldest time.Duration) Finding {
+	switch {
+	case fault != "":
+		return found("mirror", Warn, "基础数据镜像无法打开", "mend what it says; top-ups do not depend on it", "%s", fault)
+	case state == "resync needed":
+		return found("mirror", Warn, "基础数据镜像缺口超过一个月，需全量重新同步", "kioskctl mirror resync; top-ups do not depend on it",
+			"the mirror missed changes for more than a month: full resync needed")
+	case state == "behind":
+		return found("mirror", Warn, "基础数据镜像落后", "kioskctl mirror status says why; look at the findings on the network",
+			"the mirror is %v behind", oldest.Round(time.Minute))
+	case state == "current":
+		return good("mirror", "基础数据镜像正常", "the mirror is up to date")
+	}
+	return found("mirror", Unsure, "基础数据镜像尚未同步", "ask again in half an hour", "the mirror has not been pulled yet")
+}
+
 // Alarms looks at what the daemon has raised; the words are the event
 // catalogue's.
 func Alarms(raised []string) Finding {

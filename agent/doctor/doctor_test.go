@@ -95,6 +95,10 @@ func TestFaultsAreNamed(t *testing.T) {
 		{"key not proven", doctor.Key("pending: not proven yet", ""), doctor.Warn, "not proven"},
 		{"key refused", doctor.Token("refused"), doctor.Bad, "refuses the base key"},
 		{"no session", doctor.Token("none"), doctor.Unsure, "no session"},
+		{"mirror not opened", doctor.Mirror("", "mirror: no space", 0), doctor.Warn, "no space"},
+		{"mirror with a gap", doctor.Mirror("resync needed", "", 0), doctor.Warn, "full resync needed"},
+		{"mirror behind", doctor.Mirror("behind", "", 3*time.Hour), doctor.Warn, "3h0m0s behind"},
+		{"mirror not pulled", doctor.Mirror("not pulled yet", "", 0), doctor.Unsure, "not been pulled"},
 		{"alarms", doctor.Alarms([]string{"report.parked", "no.such"}), doctor.Bad, "no.such"},
 		{"reader unplugged", doctor.Reader("ACR38", "reader gone"), doctor.Bad, "ACR38 is not there"},
 		{"pcscd away", doctor.Reader("ACR38", "service down"), doctor.Bad, "pcscd"},
@@ -121,7 +125,7 @@ func TestFaultsAreNamed(t *testing.T) {
 
 	for _, x := range []doctor.Finding{
 		doctor.Clock(built.AddDate(0, 1, 0), built, time.Second, true), doctor.Clock(built.AddDate(0, 1, 0), built, 0, false),
-		doctor.Zone(built.In(time.FixedZone("CST", 8*3600))), doctor.Outbox(0, 0, 0), doctor.Alarms(nil), doctor.Outbox(3, 0, time.Minute),
+		doctor.Zone(built.In(time.FixedZone("CST", 8*3600))), doctor.Outbox(0, 0, 0), doctor.Alarms(nil), doctor.Mirror("current", "", 0), doctor.Outbox(3, 0, time.Minute),
 		doctor.Key("active", "1A2B3C"), doctor.Token("live"), doctor.Reader("ACR38", "card out"), doctor.Disk(t.TempDir()),
 		doctor.Private("keyFile", file(t, 0o600)), doctor.Shielded("config", file(t, 0o640)),
 		network(url, protocol.TLSConfig{CAFile: ca, Pins: []string{pin}}),

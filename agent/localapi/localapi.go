@@ -14,6 +14,7 @@ import (
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/metrics"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/keystore"
 	"vcckiosk/protocol"
@@ -139,6 +140,7 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 		return v, err
 	})
 	tech("/v1/register", func(c *call) (any, error) { return register(a, c) })
+	mirrored(a, role, get, tech)
 	// One offer at a time: a technician is told what became of the key given
 	// here, not of one that somebody else has put in its place meanwhile.
 	turn := make(chan struct{}, 1)
@@ -256,7 +258,7 @@ func statusOf(err error) int {
 		return http.StatusRequestTimeout
 	case errors.Is(err, errMethod):
 		return http.StatusMethodNotAllowed
-	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, errNoPath):
+	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, errNoPath), errors.Is(err, mirror.ErrNotHeld):
 		return http.StatusNotFound
 	case errors.Is(err, agent.ErrNotNow), errors.Is(err, agent.ErrNoRegistration):
 		return http.StatusConflict
@@ -268,7 +270,7 @@ func statusOf(err error) int {
 		return http.StatusBadGateway
 	case errors.Is(err, protocol.ErrBusiness):
 		return http.StatusUnprocessableEntity
-	case errors.Is(err, agent.ErrNoKeystore):
+	case errors.Is(err, agent.ErrNoKeystore), errors.Is(err, mirror.ErrOff):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -14,6 +14,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/mirror"
 )
 
 // Source is what is asked for the present picture; *agent.Agent.
@@ -90,6 +91,10 @@ var metrics = []metric{
 const (
 	alarmName = "kioskd_alarm"
 	alarmHelp = "1 while this alarm stands, 0 while it does not; alarms are the event catalogue's."
+	ageName   = "kioskd_mirror_watermark_age_seconds"
+	ageHelp   = "How far the mirror of this table is behind; absent before its first pull and where there is no mirror."
+	gapName   = "kioskd_mirror_resync_needed"
+	gapHelp   = "1 when changes of this table can no longer be had: full resync needed; absent where there is no mirror."
 	infoName  = "kioskd_info"
 	infoHelp  = "Always 1; says which kiosk and program this is."
 )
@@ -106,6 +111,8 @@ type collector struct {
 	from  Source
 	descs []*prometheus.Desc
 	alarm *prometheus.Desc
+	age   *prometheus.Desc
+	gap   *prometheus.Desc
 	info  *prometheus.Desc
 }
 
@@ -113,6 +120,8 @@ func newCollector(from Source) *collector {
 	c := &collector{
 		from:  from,
 		alarm: prometheus.NewDesc(alarmName, alarmHelp, []string{"alarm", "severity"}, nil),
+		age:   prometheus.NewDesc(ageName, ageHelp, []string{"table"}, nil),
+		gap:   prometheus.NewDesc(gapName, gapHelp, []string{"table"}, nil),
 		info:  prometheus.NewDesc(infoName, infoHelp, []string{"device", "version"}, nil),
 	}
 	for _, m := range metrics {
@@ -126,6 +135,8 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	out <- c.alarm
+	out <- c.age
+	out <- c.gap
 	out <- c.info
 }
 
@@ -141,6 +152,14 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, d := range audit.Catalogue {
 		if d.Alarm {
 			out <- prometheus.MustNewConstMetric(c.alarm, prometheus.GaugeValue, oneIf(standing[string(d.Event)]), string(d.Event), string(d.Severity))
+		}
+	}
+	if st.Mirror != nil {
+		for _, t := range st.Mirror.Tables {
+			if !t.Watermark.IsZero() {
+				out <- prometheus.MustNewConstMetric(c.age, prometheus.GaugeValue, t.Age.Seconds(), t.Code)
+			}
+			out <- prometheus.MustNewConstMetric(c.gap, prometheus.GaugeValue, oneIf(t.State == mirror.ResyncNeeded), t.Code)
 		}
 	}
 	out <- prometheus.MustNewConstMetric(c.info, prometheus.GaugeValue, 1, st.Device, st.Firmware)

@@ -14,6 +14,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/audit"
+	"vcckiosk/agent/mirror"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md")
@@ -25,6 +26,11 @@ func (s status) Status() agent.Status { return agent.Status(s) }
 var picture = status{
 	State: "serving", Device: "K0001", Firmware: "v1", Key: "active", Reader: agent.ReaderStatus{State: "card out"},
 	Outbox: agent.OutboxStatus{Depth: 3, Scheduled: 2, Parked: 1, OldestAge: 90 * time.Second}, Journal: agent.JournalStatus{Open: 4, Damaged: 5},
+	Mirror: &mirror.Status{Tables: []mirror.TableStatus{
+		{Code: "3003", State: mirror.Current, Watermark: time.Unix(1, 0), Age: 90 * time.Second},
+		{Code: "3004", State: mirror.ResyncNeeded, Watermark: time.Unix(1, 0), Age: time.Hour},
+		{Code: "3001", State: mirror.Empty},
+	}},
 	Alarms: []string{"report.parked"}, DiskFree: 7 << 20, Evictions: 6, SkewMS: -1500, Uptime: time.Hour, Commits: 8,
 }
 
@@ -52,6 +58,8 @@ func TestMetricsTellTheStatus(t *testing.T) {
 		"kioskd_journal_open_records 4\n", "kioskd_journal_damaged_lines 5\n", "kioskd_token_evictions_total 6\n", "kioskd_commits_total 8\n",
 		"kioskd_platform_clock_skew_seconds -1.5\n", "kioskd_uptime_seconds 3600\n", "kioskd_reader_present 1\n", "kioskd_key_active 1\n",
 		`kioskd_alarm{alarm="report.parked",severity="critical"} 1`, `kioskd_alarm{alarm="disk.low",severity="critical"} 0`,
+		`kioskd_mirror_watermark_age_seconds{table="3003"} 90`, `kioskd_mirror_watermark_age_seconds{table="3004"} 3600`,
+		`kioskd_mirror_resync_needed{table="3003"} 0`, `kioskd_mirror_resync_needed{table="3004"} 1`, `kioskd_mirror_resync_needed{table="3001"} 0`,
 		`kioskd_info{device="K0001",version="v1"} 1`, "process_resident_memory_bytes", "go_goroutines",
 	} {
 		if !strings.Contains(text, want) {
@@ -85,7 +93,8 @@ func TestTheTableIsTrue(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | | %s |\n", m.name, kind, m.help)
 	}
-	fmt.Fprintf(&b, "| `%s` | gauge | alarm, severity | %s |\n| `%s` | gauge | device, version | %s |\n", alarmName, alarmHelp, infoName, infoHelp)
+	fmt.Fprintf(&b, "| `%s` | gauge | alarm, severity | %s |\n| `%s` | gauge | table | %s |\n| `%s` | gauge | table | %s |\n| `%s` | gauge | device, version | %s |\n",
+		alarmName, alarmHelp, ageName, ageHelp, gapName, gapHelp, infoName, infoHelp)
 	fmt.Fprint(&b, "\n## Alarms\n\n| alarm | severity | meaning | next step |\n|---|---|---|---|\n")
 	for _, d := range audit.Catalogue {
 		if d.Alarm {

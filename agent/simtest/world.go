@@ -29,6 +29,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader/epurse"
 	"vcckiosk/cardreader/simcard"
@@ -203,6 +204,7 @@ type Kiosk struct {
 	boots    uint64
 	Slot     *simcard.Slot
 	Agent    *agent.Agent
+	Mirror   *mirror.Config // of the next boots; nil: none
 	journal  *journal.Journal
 	writer   *queue.Writer
 	outbox   *queue.Outbox
@@ -314,7 +316,7 @@ func (k *Kiosk) On() {
 			Heartbeat: cmp.Or(k.beat, time.Hour), BuildTime: k.built, Prices: k.w.prices, Reconcile: recon,
 		},
 		Files:  files,
-		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log,
+		Reader: k.Slot, Writer: writer, Outbox: outbox, Journal: k.journal, Keys: k.keys, Client: client, Log: log, Mirror: k.Mirror,
 		CommandKeys: k.commandKeys(), Tasks: k.taskList(), Register: k.register,
 	})
 	if err != nil {

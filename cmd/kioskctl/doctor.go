@@ -86,6 +86,13 @@ func (t *tool) inside(ctx context.Context) []doctor.Finding {
 	if skew != 0 {
 		found = append(found, doctor.Clock(time.Now(), time.Time{}, skew, true))
 	}
+	if m := st.Mirror; m != nil {
+		var oldest time.Duration
+		for _, x := range m.Tables {
+			oldest = max(oldest, x.Age)
+		}
+		found = append(found, doctor.Mirror(string(m.State), m.Fault, oldest))
+	}
 	return append(found, doctor.Reader(st.Reader.Name, st.Reader.State), doctor.Key(st.Key, st.KCV), doctor.Token(st.Token),
 		doctor.Outbox(st.Outbox.Depth, st.Outbox.Parked, st.Outbox.OldestAge), doctor.Alarms(st.Alarms))
 }

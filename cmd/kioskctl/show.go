@@ -62,6 +62,9 @@ func printStatus(w io.Writer, st localapi.Status) {
 		}
 	}
 	fmt.Fprintf(w, "disk\t%d MB free\n", st.DiskFree>>20)
+	if st.Mirror != nil {
+		fmt.Fprintf(w, "mirror\t%s%s\n", st.Mirror.State, because(st.Mirror.Fault))
+	}
 }
 
 func (t *tool) provisionSet() *cobra.Command {

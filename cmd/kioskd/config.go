@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"vcckiosk/agent/mirror"
 )
 
 // Config is the file /etc/kioskd/kioskd.toml. Unknown keys are errors. The
@@ -29,6 +32,7 @@ type Config struct {
 	State  StateConfig  `toml:"state"`
 	Local  LocalConfig  `toml:"local"`
 	Beat   BeatConfig   `toml:"heartbeat"`
+	Mirror MirrorConfig `toml:"mirror"`
 	Log    LogConfig    `toml:"log"`
 
 	Command  CommandConfig  `toml:"command"`
@@ -159,6 +163,14 @@ type BeatConfig struct {
 	Interval Duration `toml:"interval"` // default 5m; "off" with a negative value
 }
 
+// MirrorConfig is the copy of master data (docs/mirror.md). It holds masked names and no telephone numbers, and no
+// top-up depends on it.
+type MirrorConfig struct {
+	Enabled  bool     `toml:"enabled"`  // default false
+	Interval Duration `toml:"interval"` // between two pulls, 15m to 24h; default 1h
+	Tables   []string `toml:"tables"`   // of "3001" to "3004"; default 3003 (subscribers) and 3004 (meters)
+}
+
 // LogConfig is the log on standard error.
 type LogConfig struct {
 	Level string `toml:"level"` // debug, info (default), warn, error
@@ -272,6 +284,17 @@ func (c *Config) check() error {
 	}
 	if d := c.Beat.Interval; d > 0 && d < Duration(10*time.Second) {
 		return fmt.Errorf("heartbeat.interval: %v is less than 10s", time.Duration(d))
+	}
+	if d := time.Duration(c.Mirror.Interval); d != 0 && (d < mirror.MinInterval || d > mirror.MaxInterval) {
+		return fmt.Errorf("mirror.interval: %v is not from 15m to 24h", d)
+	}
+	for i, code := range c.Mirror.Tables {
+		if err := one("mirror.tables", code, "3001", "3002", "3003", "3004"); err != nil {
+			return err
+		}
+		if slices.Contains(c.Mirror.Tables[:i], code) {
+			return fmt.Errorf("mirror.tables: %s is there twice", code)
+		}
 	}
 	if c.State.Reserve < 0 || c.State.Reserve > 1<<30 {
 		return fmt.Errorf("state.reserve: %d is not from 0 to 1 GB", c.State.Reserve)

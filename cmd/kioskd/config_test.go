@@ -43,6 +43,9 @@ func TestConfig(t *testing.T) {
 		{"no address", `base_url = "https://platform.example/vcc-openapi"`, ``, []string{"api.base_url"}},
 		{"unknown driver", `"sim"`, `"serial"`, []string{"reader.driver", "serial"}},
 		{"field outside the card", `[66, 4]`, `[254, 4]`, []string{"card.memory.gas"}},
+		{"mirror too often", `[card.purse]`, "[mirror]\ninterval = \"1m\"\n[card.purse]", []string{"mirror.interval", "15m"}},
+		{"mirror of no table", `[card.purse]`, "[mirror]\ntables = [\"3005\"]\n[card.purse]", []string{"mirror.tables", "3005"}},
+		{"mirror of a table twice", `[card.purse]`, "[mirror]\ntables = [\"3003\", \"3003\"]\n[card.purse]", []string{"mirror.tables", "twice"}},
 		{"no TOML", `[device]`, `[device`, []string{"k.toml:1:"}},
 	} {
 		_, err := parseConfig("k.toml", []byte(strings.Replace(goodConfig, c.old, c.with, 1)))

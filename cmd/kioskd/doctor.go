@@ -29,7 +29,7 @@ func diagnose(ctx context.Context, path string, w io.Writer) error {
 		return json.NewEncoder(w).Encode(found)
 	}
 	found = append(found, doctor.Shielded("config", path), doctor.Private("state", cfg.State.Dir))
-	for _, name := range []string{"agent.db", "keystore.db", "keystore.hdr1", "keystore.hdr2"} {
+	for _, name := range []string{"agent.db", "keystore.db", "keystore.hdr1", "keystore.hdr2", "mirror.db"} {
 		if p := filepath.Join(cfg.State.Dir, name); exists(p) {
 			found = append(found, doctor.Private(name, p))
 		}

@@ -17,6 +17,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
 	"vcckiosk/cardreader/epurse"
@@ -115,13 +116,29 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 	o.reader = closer
 	o.parts = agent.Parts{
 		Config: cfg, Reader: reader, Writer: writer, Outbox: outbox, Journal: records, Keys: keys, KeysProblem: problem,
-		Client: client, Disk: freeBytes(c.State.Dir), Log: log,
+		Client: client, Disk: freeBytes(c.State.Dir), Log: log, Mirror: mirrorConfig(c, log),
 		CommandKeys: commandKeys, Register: c.registering(),
 	}
 	if c.Reconcile != nil {
 		o.parts.Config.Reconcile, o.parts.Files = reconConfig(c), c.Reconcile.server()
 	}
 	return o, nil
+}
+
+// mirrorConfig is nil unless a mirror is wanted. What is left of one that is
+// wanted no longer is deleted: it is personal, if masked, and can be had again.
+func mirrorConfig(c Config, log *slog.Logger) *mirror.Config {
+	path := filepath.Join(c.State.Dir, "mirror.db")
+	if c.Mirror.Enabled {
+		return &mirror.Config{Path: path, Tables: c.Mirror.Tables, Interval: time.Duration(c.Mirror.Interval)}
+	}
+	switch err := os.Remove(path); {
+	case err == nil:
+		log.Info("mirror is off, its file was deleted", "path", path)
+	case !errors.Is(err, os.ErrNotExist):
+		log.Warn("mirror is off, its file could not be deleted", "err", err)
+	}
+	return nil
 }
 
 func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog.Logger) (*protocol.Client, error) {
