@@ -163,7 +163,7 @@ footprint: tools-sim ## what an idle kiosk costs beside what it may: size, start
 	@FOOTPRINT=1 RIG_BIN=$(CURDIR)/$(RIG) $(GO) test -tags rig -count=1 -run TestFootprint -v ./cmd/kioskd/rigtest | grep -vE '^(===|---|PASS|ok)'
 
 mirror-full: ## five million rows of 3003 into mirror.db, in a process whose memory is looked at
-	FULL=1 $(PURE) $(GO) test -count=1 -timeout 60m -run TestFiveMillionRows -v ./agent/mirror | grep -vE '^(===|---|    ---|PASS|ok)'
+	FULL=1 $(PURE) $(GO) test -count=1 -timeout 60m -run TestFiveMillionRows -v ./agent/mirror
 
 nspawn: ## the package in a booted system of its own: install, serve, kill, hang, upgrade, purge (root)
 	@bash .ci/peers

@@ -189,9 +189,9 @@ func (m *Mirror) Wake(codes ...string) {
 			m.pending[code] = true
 		}
 	}
-	any := len(m.pending) > 0
+	wanted := len(m.pending) > 0
 	m.mu.Unlock()
-	if any {
+	if wanted {
 		select {
 		case m.woken <- struct{}{}:
 		default:

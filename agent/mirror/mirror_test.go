@@ -100,12 +100,6 @@ func (w *world) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// now pulls at once, as far as a fleet may.
-func (w *world) pull() {
-	w.m.Wake()
-	w.pass(2 * time.Minute)
-}
-
 func subscriber(n int, name, state string) vcctest.Subscriber {
 	return vcctest.Subscriber{
 		Code: strconv.Itoa(1400000000 + n), Name: name, AddrCode: "3205053690", Detail: "2单元301室", Type: "1", State: state,

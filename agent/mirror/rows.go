@@ -140,10 +140,15 @@ func openValue(key, value []byte, fields int) ([]string, error) {
 }
 
 const (
-	// batchRows and batchBytes bound one transaction, and with it the memory of a
-	// pull: every row of a batch can touch a page of its own.
+	// batchRows and batchBytes bound one transaction.
 	batchRows  = 1000
 	batchBytes = 256 << 10
+	// batchPages is how many bytes of pages a transaction should write. Rows in
+	// order share pages; in no order each touches a leaf and a branch of its own,
+	// which bbolt holds in memory until the commit. The next batch is smaller
+	// then.
+	batchPages = 2 << 20
+	leastRows  = 100
 )
 
 // batch is rows on their way into the file. What it holds is used again and
@@ -153,19 +158,26 @@ type batch struct {
 	layout layout
 	arena  []byte
 	items  []item
+	limit  int // rows
 }
 
 // item is a row in the arena: key, then value, the owner at its beginning.
 type item struct{ key, value, end int }
 
 func (b *batch) begin(code string) {
-	b.code, b.layout = code, rows[code]
+	b.code, b.layout, b.limit = code, rows[code], batchRows
 	b.reset()
 }
 
 func (b *batch) reset() { b.arena, b.items = b.arena[:0], b.items[:0] }
 
-func (b *batch) full() bool { return len(b.items) >= batchRows || len(b.arena) >= batchBytes }
+func (b *batch) full() bool { return len(b.items) >= b.limit || len(b.arena) >= batchBytes }
+
+// wrote adapts the size of the next batch to what this one has written.
+func (b *batch) wrote(pages int64) {
+	fit := int64(len(b.items)) * batchPages / max(pages, 1)
+	b.limit = max(leastRows, min(batchRows, int(fit), 2*b.limit))
+}
 
 // take adds a row, or tells why it is none.
 func (b *batch) take(row *table.Reader) string {

@@ -17,12 +17,11 @@ import (
 	"vcckiosk/protocol/vcctest"
 )
 
-// recorder notes when each table was asked for, and what; fail may refuse.
+// recorder notes when each table was asked for, and what.
 type recorder struct {
 	Source
 	mu    sync.Mutex
 	calls []asked
-	fail  func(code string) error
 }
 
 type asked struct {
@@ -34,13 +33,7 @@ type asked struct {
 func (r *recorder) Download(ctx context.Context, code string, w protocol.Window, use func(*table.Reader) error) (table.Summary, error) {
 	r.mu.Lock()
 	r.calls = append(r.calls, asked{code, time.Now(), w})
-	fail := r.fail
 	r.mu.Unlock()
-	if fail != nil {
-		if err := fail(code); err != nil {
-			return table.Summary{}, err
-		}
-	}
 	return r.Source.Download(ctx, code, w, use)
 }
 
@@ -50,12 +43,6 @@ func (r *recorder) take() []asked {
 	c := r.calls
 	r.calls = nil
 	return c
-}
-
-func (r *recorder) set(f func(string) error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.fail = f
 }
 
 func recorded(w *world, edit ...func(*Config, *Deps)) *recorder {

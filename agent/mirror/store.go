@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"vcckiosk/queue"
 )
@@ -146,6 +147,8 @@ func (m *Mirror) store(b *batch, next *mark) error {
 	if db == nil {
 		return ErrOff
 	}
+	stats := db.Stats().TxStats
+	before := stats.GetPageAlloc()
 	err := guard(func() error {
 		return db.Update(func(tx *bbolt.Tx) error {
 			root := tx.Bucket(bucket)
@@ -162,6 +165,8 @@ func (m *Mirror) store(b *batch, next *mark) error {
 	if err != nil {
 		return fmt.Errorf("store rows of %s: %w", b.code, err)
 	}
+	stats = db.Stats().TxStats
+	b.wrote(stats.GetPageAlloc() - before)
 	b.reset()
 	if next != nil {
 		m.mu.Lock()
@@ -221,7 +226,7 @@ func (m *Mirror) view(f func(root *bbolt.Bucket) error) error {
 		m.d.Log.Error("mirror damaged", "err", err)
 		m.discard(err.Error())
 	}
-	if errors.Is(err, bbolt.ErrDatabaseNotOpen) {
+	if errors.Is(err, bbolterrors.ErrDatabaseNotOpen) {
 		return ErrOff
 	}
 	return err

@@ -99,7 +99,8 @@ func TestTablesAsPlatformsWriteThem(t *testing.T) {
 				strings.Replace(zhang, "1400123456", "140012345678901234567", 1) + "\n" + strings.Replace(zhang, "张三", "张\x00三", 1) + "\n" +
 				strings.Replace(zhang, "张三", "\xff\xfe", 1) + "\n" + strings.Replace(zhang, "张三", "a|b", 1) + "\n" +
 				strings.Replace(zhang, "张三", long, 1) + "\n" + strings.Replace(zhang, "张三", strings.Repeat("张", 61), 1) + "\n" + li + "\n",
-			both, UTF8, []Bad{
+			both, UTF8,
+			[]Bad{
 				{3, "has 2 fields, the header 9"},
 				{4, "column 气户名称: empty"},
 				{5, "column 气户户号: longer than 20 characters"},
