@@ -197,6 +197,21 @@ func TestMemoryDoesNotGrowWithTheTable(t *testing.T) {
 	}
 }
 
+// TestBatchesShrinkWhereRowsShareNoPages: what a transaction holds in memory
+// is its pages, not its rows.
+func TestBatchesShrinkWhereRowsShareNoPages(t *testing.T) {
+	for _, spread := range []bool{false, true} {
+		m := opened(t, text(body(25_000, spread)), filepath.Join(t.TempDir(), "mirror.db"))
+		if _, err := m.fetch(t.Context(), subscribers, window, mark{At: window.To}); err != nil {
+			t.Fatal(err)
+		}
+		m.close()
+		if l := m.batch.limit; (l < batchRows) != spread || l < leastRows {
+			t.Errorf("in no order %v: %d rows a batch", spread, l)
+		}
+	}
+}
+
 // fullRows is how many rows the full run has.
 const fullRows = 5_000_000
 

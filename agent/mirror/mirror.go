@@ -181,8 +181,11 @@ func New(c Config, d Deps) (*Mirror, error) {
 // Wake asks for a pull of these tables soon, of all without any; codes that
 // are not mirrored are ignored. It says "now", not "at once": a fleet that is
 // woken by one message still spreads over half a minute, a table is pulled once
-// a minute at most, and a back-off is not cut short.
+// a minute at most, and a back-off is not cut short. A nil Mirror sleeps on.
 func (m *Mirror) Wake(codes ...string) {
+	if m == nil {
+		return
+	}
 	m.mu.Lock()
 	for _, code := range m.cfg.Tables {
 		if len(codes) == 0 || slices.Contains(codes, code) {

@@ -20,6 +20,9 @@ const (
 	minSlice = time.Hour
 	// patience is how often a pull gives way before it does not.
 	patience = 3
+	// longest is how long one window may take: an answer that drips must not keep
+	// the lane.
+	longest = time.Hour
 	// allBad is how many rows without a good one are no accident.
 	allBad = 20
 )
@@ -113,7 +116,9 @@ func (m *Mirror) window(ctx context.Context, code string) (last bool, err error)
 		return false, fmt.Errorf("wait for the lane: %w", err)
 	}
 	defer release()
-	lctx, cancel := context.WithCancelCause(protocol.Backlog(lctx))
+	lctx, timeout := context.WithTimeout(protocol.Backlog(lctx), longest)
+	defer timeout()
+	lctx, cancel := context.WithCancelCause(lctx)
 	defer cancel(nil)
 	m.mu.Lock()
 	m.stop = cancel

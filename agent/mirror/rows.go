@@ -175,6 +175,9 @@ func (b *batch) full() bool { return len(b.items) >= b.limit || len(b.arena) >= 
 
 // wrote adapts the size of the next batch to what this one has written.
 func (b *batch) wrote(pages int64) {
+	if len(b.items) < leastRows {
+		return // the last of a window
+	}
 	fit := int64(len(b.items)) * batchPages / max(pages, 1)
 	b.limit = max(leastRows, min(batchRows, int(fit), 2*b.limit))
 }

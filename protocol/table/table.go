@@ -226,15 +226,6 @@ func (r *Reader) readHeader(line []byte, long bool) {
 	if why == "" {
 		why = r.find(names)
 	}
-	if why != "" && r.charset == UTF8 {
-		// A GB18030 header can be UTF-8 by accident; its names then tell.
-		r.charset = GB18030
-		if again, other := r.names(line); other == "" && r.find(again) == "" {
-			r.header = true
-			return
-		}
-		r.charset = UTF8
-	}
 	if why != "" {
 		r.err = fmt.Errorf("line 1: %s: %w", why, ErrHeader)
 		return
