@@ -151,6 +151,7 @@ type Agent struct {
 	modem    func() *protocol.ModemState
 
 	errands chan func()
+	jobs    chan func(context.Context)
 	recon   *recon // nil: no daily reconciliation
 	power   string // name of this power session
 	keysWhy string
@@ -200,7 +201,7 @@ func New(p Parts) (*Agent, error) {
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
 		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
 		Screen: newScreen(), lane: newLane(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
-		errands: make(chan func(), 1),
+		errands: make(chan func(), 1), jobs: make(chan func(context.Context), 1),
 	}
 	a.Rotator = newRotator(a)
 	a.modem = p.Modem
@@ -220,7 +221,11 @@ func New(p Parts) (*Agent, error) {
 			return nil, fmt.Errorf("agent: %w", err)
 		}
 	}
-	return a, a.newMirror(p.Mirror)
+	if err := a.newMirror(p.Mirror); err != nil {
+		return nil, err
+	}
+	a.ownTasks()
+	return a, nil
 }
 
 // Run serves until ctx ends (nil), or until only a new process can go on:
@@ -270,6 +275,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	actor("sessions", a.serve)
 	actor("errands", a.runErrands)
+	actor("jobs", a.runJobs)
 	actor("rotator", a.Rotator.run)
 	actor("heartbeat", a.heartbeat)
 	actor("registrar", a.Registrar.run)

@@ -43,6 +43,9 @@ func (k *Kiosk) commandKeys() signed.Ring {
 // taskList is what this kiosk can do on command. Each is an effect on the
 // world, so that the power can go before and after it.
 func (k *Kiosk) taskList() map[command.Name]agent.Task {
+	if k.Mirror != nil || k.w.files != nil { // the agent's own
+		return nil
+	}
 	task := func(name string) agent.Task {
 		return func(context.Context, map[string]string) error {
 			id, err := k.p.begin("task " + name)
