@@ -253,7 +253,10 @@ func (w *imageWriter) observe(ctx context.Context, r *topup.Record) (topup.Verdi
 	switch {
 	case err == nil && st.Holder == string(r.TransNo) && (st.State == protocol.StateAuthorised || st.State == protocol.StatePending):
 		holder = topup.HolderOurs
-	case err == nil, errors.Is(err, protocol.ErrBusiness):
+	case err == nil, errors.Is(err, protocol.ErrUnknownOrder), errors.Is(err, protocol.ErrContent), errors.Is(err, protocol.ErrHeld),
+		errors.Is(err, protocol.ErrGivenBack):
+		// Only what speaks of the order. Any other refusal is the platform's own
+		// trouble: the card is asked again when it comes back.
 		holder = topup.HolderNotOurs
 	default:
 		return resolve(v), fmt.Errorf("ask for the order: %w", err)

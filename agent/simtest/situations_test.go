@@ -3,6 +3,11 @@ package simtest
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"vcckiosk/cardreader/simcard"
+	"vcckiosk/protocol/vcctest"
 )
 
 // situations are those a top-up must survive, each with the stories that play
@@ -79,4 +84,27 @@ func TestEverySituationHasItsStory(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAPlatformInTroubleEndsNoTornCard: a refusal that does not speak of the
+// order, as the answer to 6006, leaves a torn card to be finished later. Only
+// found by chance in random worlds before.
+func TestAPlatformInTroubleEndsNoTornCard(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorld(t, good, nil)
+		defer w.Close()
+		w.Platform.SetHook(nth("6006", 1, vcctest.Action{Code: "50000"}))
+		c := oneImage(w, simcard.Strict, tornImage(9, simcard.Erased))
+		w.A.Visit(c[0], Visit{})
+		time.Sleep(time.Minute)
+		w.A.Visit(c[0], Visit{})
+		w.Aftermath(c...)
+		if b := w.Judge(); !b.clean() || len(b.Manual) > 0 {
+			t.Errorf("%v", b)
+		}
+		if n := w.Platform.Calls()["6006"]; n < 2 {
+			t.Errorf("6006 was asked %d times: the trouble was not met", n)
+		}
+	})
 }
