@@ -13,9 +13,8 @@ import (
 	"cmp"
 	"crypto/md5"
 	"crypto/subtle"
-	"encoding/hex"
+	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -39,7 +38,7 @@ type Value int
 // Forms of a value.
 const (
 	Raw     Value = iota // the decoded text
-	Encoded              // form encoding: a blank is a plus sign
+	Encoded              // form encoding (application/x-www-form-urlencoded): a blank is a plus sign
 )
 
 // Charset is what the text is turned into before it is digested.
@@ -61,6 +60,7 @@ type Options struct {
 	Charset     Charset //
 	KeepEmpty   bool    // the key of an empty value takes part
 	LowerHex    bool    // digits in lower case, see Case
+	KeepBlanks  bool    // values are not trimmed: answers are signed as they are written
 }
 
 // Canonical returns what is digested before the password: every parameter
@@ -76,7 +76,7 @@ func Canonical(params map[string]string, body []byte, o Options) ([]byte, error)
 		if k == "sign" {
 			continue
 		}
-		if v = Trim(v); v == "" && !o.KeepEmpty {
+		if v = o.trim(v); v == "" && !o.KeepEmpty {
 			continue // 2.1: empty values take no part in the sign
 		}
 		keys = append(keys, k)
@@ -89,7 +89,7 @@ func Canonical(params map[string]string, body []byte, o Options) ([]byte, error)
 	}
 	out := make([]byte, 0, size)
 	for _, k := range keys {
-		v := Trim(params[k])
+		v := o.trim(params[k])
 		if !utf8.ValidString(k) || !utf8.ValidString(v) {
 			return nil, fmt.Errorf("canonical string: parameter %q is not UTF-8", k)
 		}
@@ -106,33 +106,88 @@ func Canonical(params map[string]string, body []byte, o Options) ([]byte, error)
 	return append(out, body...), nil
 }
 
+func (o Options) trim(s string) string {
+	if o.KeepBlanks {
+		return s
+	}
+	return Trim(s)
+}
+
 // Trim removes what the platform removes from every parameter: leading and
 // trailing characters up to the blank.
 func Trim(s string) string {
-	return strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
+	for s != "" && s[0] <= ' ' {
+		s = s[1:]
+	}
+	for s != "" && s[len(s)-1] <= ' ' {
+		s = s[:len(s)-1]
+	}
+	return s
 }
 
+// appendText appends s in the charset and form of the reading. The error never
+// shows s.
 func appendText(out []byte, s string, c Charset, v Value) ([]byte, error) {
-	if c == GBK {
-		g, err := simplifiedchinese.GBK.NewEncoder().String(s)
-		if err != nil {
-			return nil, fmt.Errorf("a character is not in GBK")
+	if c == UTF8 && v == Raw {
+		return append(out, s...), nil
+	}
+	gbk := simplifiedchinese.GBK.NewEncoder()
+	var in [utf8.UTFMax]byte
+	for _, r := range s {
+		b := utf8.AppendRune(in[:0], r)
+		if c == GBK && r >= utf8.RuneSelf {
+			var err error
+			if b, err = gbk.Bytes(b); err != nil {
+				return nil, errors.New("a character is not in GBK")
+			}
 		}
-		s = g
+		if v == Raw || r < utf8.RuneSelf && literal(byte(r)) {
+			out = append(out, b...)
+			continue
+		}
+		if r == ' ' {
+			out = append(out, '+')
+			continue
+		}
+		// The bytes of a character are escaped together, those that look like
+		// letters too, as in the second byte of GBK.
+		for _, x := range b {
+			out = append(out, '%', upperHex[x>>4], upperHex[x&15])
+		}
 	}
-	if v == Encoded {
-		s = url.QueryEscape(s)
-	}
-	return append(out, s...), nil
+	return out, nil
 }
 
-// compareFold orders like a case-insensitive tree map: by the upper, then the
-// lower case of each character; keys equal that way by their bytes.
-func compareFold(a, b string) int {
-	fold := func(s string) string {
-		return strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, s)
+const upperHex = "0123456789ABCDEF"
+
+// literal tells which bytes form encoding leaves alone. It is the set of
+// application/x-www-form-urlencoded, which a platform's URLEncoder has, and
+// not that of url.QueryEscape, which keeps ~ and escapes *.
+func literal(c byte) bool {
+	switch {
+	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		return true
 	}
-	return cmp.Or(cmp.Compare(fold(a), fold(b)), cmp.Compare(a, b))
+	return c == '*' || c == '-' || c == '.' || c == '_'
+}
+
+// compareFold orders like a case-insensitive tree map: by the lower case of the
+// upper case of each character; keys equal that way by their bytes.
+func compareFold(a, b string) int {
+	fold := func(s string) (rune, int) {
+		r, n := utf8.DecodeRuneInString(s)
+		return unicode.ToLower(unicode.ToUpper(r)), n
+	}
+	x, y := a, b
+	for x != "" && y != "" {
+		r, n := fold(x)
+		q, m := fold(y)
+		if r != q {
+			return cmp.Compare(r, q)
+		}
+		x, y = x[n:], y[m:]
+	}
+	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(a, b))
 }
 
 // Sum digests message and password: 32 upper-case hex digits.
@@ -141,12 +196,10 @@ func Sum(message, password []byte) string {
 	h.Write(message)
 	h.Write(password)
 	var sum [md5.Size]byte
+	h.Sum(sum[:0])
 	var digits [2 * md5.Size]byte
-	hex.Encode(digits[:], h.Sum(sum[:0]))
-	for i, c := range digits {
-		if c >= 'a' {
-			digits[i] = c - ('a' - 'A')
-		}
+	for i, c := range sum {
+		digits[2*i], digits[2*i+1] = upperHex[c>>4], upperHex[c&15]
 	}
 	return string(digits[:])
 }

@@ -32,7 +32,7 @@ func TestFormsOfGetToken(t *testing.T) {
 			s, _ := a["sign"].(string)
 			delete(a, "sign")
 			raw, _ := json.Marshal(a)
-			return s != "" && s == SignReading{}.signAnswer(raw, baseKey) && len(a["timestamp"].(string)) == 14
+			return s != "" && s == SignReading{}.SignAnswer(raw, baseKey) && len(a["timestamp"].(string)) == 14
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestOverARealConnection(t *testing.T) {
 	defer s.Close()
 	get := func() (*http.Response, error) {
 		q := url.Values{"appId": {"A"}, "seq": {"10022026010203040500000000000001"}}
-		q.Set("sign", digest(SignReading{}.canonical(q, nil), baseKey))
+		q.Set("sign", digest(SignReading{}.Canonical(q, nil), baseKey))
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/vcc-openapi/oauth2/getToken?"+q.Encode(), nil)
 		if err != nil {
 			t.Fatal(err)

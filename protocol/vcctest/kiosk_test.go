@@ -82,7 +82,7 @@ func (k *kiosk) raw(code, method, path string, query url.Values, body []byte) (i
 		query.Set("token", k.token)
 		password = k.password
 	}
-	query.Set("sign", digest(SignReading{}.canonical(query, body), password))
+	query.Set("sign", digest(SignReading{}.Canonical(query, body), password))
 	ctx := k.t.Context()
 	if k.timeout > 0 {
 		var cancel context.CancelFunc

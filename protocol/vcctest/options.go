@@ -125,9 +125,10 @@ type SignReading struct {
 	FoldOrder   bool         // sort without regard to case
 	Encoded     bool         // values percent-encoded, blank as +
 	KeepEmpty   bool         // keys of empty values take part
+	GBK         bool         // text is turned into GBK before it is digested
+	TrimAnswers bool         // values of an answer are trimmed before it is signed
 	Password    PasswordForm // of calls after getToken
 	TokenOnly   bool         // only getToken must be signed
-	GBK         bool         // the text is turned into GBK before it is digested
 	Header      bool         // the sign stands in a header of its name, never in the query
 	Hex         HexCase
 }

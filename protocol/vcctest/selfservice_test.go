@@ -33,7 +33,7 @@ func (k *otherKiosk) say(command, path string, body m) m {
 	if password == "" {
 		password = baseKey
 	}
-	q.Set("mac", digest(SignReading{}.canonical(q, raw), password))
+	q.Set("mac", digest(SignReading{}.Canonical(q, raw), password))
 	r, err := http.NewRequestWithContext(k.t.Context(), http.MethodPost, "http://vcc.test/vcc-openapi/selfservice/"+path+"?"+q.Encode(), bytes.NewReader(raw))
 	if err != nil {
 		k.t.Fatal(err)

@@ -101,7 +101,7 @@ func (p *Platform) read(r *http.Request) *request {
 		if len(v) != 1 && q.refuse == nil {
 			q.refuse = refuse(codeParameter, "parameter twice")
 		}
-		q.query.Set(k, strings.TrimSpace(v[0]))
+		q.query.Set(k, trim(v[0]))
 	}
 	q.seqCode = q.code
 	if p.b.o.Sign.Header {
@@ -371,7 +371,7 @@ func (p *Platform) render(answer any, r *refusal, password string, wrongSign boo
 	case wrongSign:
 		body = splice(body, `"sign":"00000000000000000000000000000000"`)
 	case o.SignAnswers && password != "":
-		body = splice(body, `"sign":"`+o.Sign.signAnswer(body, password)+`"`)
+		body = splice(body, `"sign":"`+o.Sign.SignAnswer(body, password)+`"`)
 	}
 	return body
 }

@@ -44,7 +44,7 @@ func TestSignsOfTheWorkedExamples(t *testing.T) {
 		for k, v := range c.query {
 			q[k] = v
 		}
-		if got := digest(c.s.canonical(q, []byte(c.body)), c.pass); got != c.want {
+		if got := digest(c.s.Canonical(q, []byte(c.body)), c.pass); got != c.want {
 			t.Errorf("%s: sign %s, want %s", c.id, got, c.want)
 		}
 		if !c.s.signed(q, []byte(c.body), c.pass) {
@@ -56,7 +56,7 @@ func TestSignsOfTheWorkedExamples(t *testing.T) {
 	}
 	// An answer: empty resultMsg and the sign itself take no part.
 	body := `{"resultCode":"0","resultMsg":"","expireTime":7200,"timestamp":"20170801093001","token":"` + goldenToken + `","datas":[1],"sign":"x"}`
-	if got := (SignReading{}).signAnswer([]byte(body), goldenToken); got != "6057CCA3B89E2513C165A1C13D6F141F" {
+	if got := (SignReading{}).SignAnswer([]byte(body), goldenToken); got != "6057CCA3B89E2513C165A1C13D6F141F" {
 		t.Errorf("E6b: %s", got)
 	}
 	if (SignReading{}).signed(e1, nil, "") {
