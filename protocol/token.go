@@ -344,7 +344,7 @@ func (c *Client) open(ctx context.Context, key BaseKey) (*session, error) {
 		// base key, or what the answer itself brings.
 		all := []password{key.Sign}
 		for _, name := range []string{"sessionKey", "token"} {
-			if m := v.member(name); m != nil && m.kind == kindString && m.text != "" {
+			if m := r.end.found(v, name); m != nil && m.kind == kindString && m.text != "" {
 				all = append(all, textPassword(newSecret(m.text)))
 			}
 		}
