@@ -54,6 +54,7 @@ type Client struct {
 	tokens     tokens
 	nestedSign atomic.Bool
 	device     atomic.Pointer[string] // takes the place of DeviceID
+	tokenSeals atomic.Bool
 
 	skewMu sync.Mutex
 	skew   time.Duration

@@ -45,6 +45,7 @@ type Config struct {
 	// DeviceID may be empty then, and calls that need one are not sent before.
 	Registers bool
 	Sign      SignConfig
+	Body      BodyConfig
 	Envelope  Envelope
 	Seq       SeqConfig
 	Token     TokenConfig
@@ -100,6 +101,7 @@ type settings struct {
 	catalogue map[string]*endpoint
 	sign      sign.Options
 	dialect   *dialect // nil for the document's
+	suite     *suite   // nil: bodies are not encrypted
 }
 
 func (c Config) validate() (*settings, error) {
@@ -128,6 +130,9 @@ func (c Config) validate() (*settings, error) {
 		}
 	}
 	if err := s.checkSign(); err != nil {
+		return nil, err
+	}
+	if err := s.checkBody(); err != nil {
 		return nil, err
 	}
 	if err := s.checkSeq(); err != nil {

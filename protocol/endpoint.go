@@ -49,6 +49,8 @@ type Envelope struct {
 const (
 	codeDeviceToken = "1001"
 	codeToken       = "1002"
+	codeUpload      = "2001"
+	codeFetch       = "2002"
 	codeCardInfo    = "3010"
 	codeCardPrice   = "3019"
 	codeAuthorize   = "4006"

@@ -28,15 +28,18 @@ type request struct {
 	path   string
 	params map[string]string // besides seq, token and sign
 	body   []byte
-	// upload is a body that is sent and not signed, with its type.
-	upload     func() (io.Reader, int64)
+	// upload opens a body that is sent and not signed, anew for each try, and
+	// tells its length; uploadType is its type.
+	upload     func() (io.ReadCloser, int64, error)
 	uploadType string
 	// strict is set for the calls that open a session or move money: a wrong
 	// sign and a code of 1..9999 make their outcome unknown.
 	strict bool
 	accept string // default application/json
 	// mask takes secrets out of the answer before it is decoded; nil: none.
-	mask *mask
+	mask  *mask
+	key   BaseKey // of getToken: what opens the session
+	whole bool    // the end of a streamed body must be told from a broken line
 }
 
 // password signs: it digests a message with the access password.
@@ -62,7 +65,9 @@ func (c *Client) fail(r request, reason string, class ...error) *CallError {
 // sent is a request that has left and been answered with a status.
 type sent struct {
 	*http.Response
-	began time.Time
+	began  time.Time
+	seal   *sealer // nil: nothing is encrypted
+	opened bool    // the answer was, and is decrypted
 }
 
 // send makes one HTTP request with a new sequence number and sign. sess is nil
@@ -79,14 +84,26 @@ func (c *Client) send(ctx context.Context, r request, sess *session, pw password
 	if r.end.Method == catalogue.Get {
 		method = http.MethodGet
 	}
+	s := sent{}
+	if s.seal, err = c.sealer(r, sess, method, t.seq); err != nil {
+		return sent{}, err
+	}
 	var reqBody io.Reader
+	if t.body != nil && s.seal != nil {
+		t.body, t.contentType = s.seal.seal(t.body), "application/json; charset=utf-8"
+	}
 	if t.body != nil {
 		reqBody = bytes.NewReader(t.body)
 	}
 	var size int64 = -1
 	if r.upload != nil {
-		reqBody, size = r.upload()
-		t.contentType = r.uploadType
+		file, n, err := r.upload()
+		if err != nil {
+			e := c.fail(r, "file cannot be read", ErrNotSent)
+			e.cause = err
+			return sent{}, e
+		}
+		reqBody, size, t.contentType = file, n, r.uploadType
 	}
 	var connected bool
 	_, network := c.transport.(*http.Transport)
@@ -97,6 +114,9 @@ func (c *Client) send(ctx context.Context, r request, sess *session, pw password
 	}
 	hr, err := http.NewRequestWithContext(ctx, method, u, reqBody)
 	if err != nil {
+		if file, ok := reqBody.(io.Closer); ok {
+			_ = file.Close() // nothing was read
+		}
 		return sent{}, c.fail(r, "address cannot be built", ErrPermanent, ErrNotSent)
 	}
 	if size >= 0 {
@@ -109,7 +129,7 @@ func (c *Client) send(ctx context.Context, r request, sess *session, pw password
 	if t.sign != "" {
 		hr.Header.Set(c.Envelope.Sign, t.sign)
 	}
-	s := sent{began: time.Now()}
+	s.began = time.Now()
 	// The transport directly, not http.Client: no redirect is followed, which
 	// would carry the token away in the Referer, and no *url.Error is made.
 	s.Response, err = c.transport.RoundTrip(hr) //nolint:bodyclose // the caller does
@@ -148,7 +168,7 @@ func (c *Client) readAnswer(ctx context.Context, r request, resp sent, body io.R
 		a.date = d
 		c.sawDate(d, resp.began.Add(ended.Sub(resp.began)/2))
 	}
-	a.value, err = c.result(r, resp.Response, raw, sess, check)
+	a.value, err = c.result(r, resp, raw, sess, check)
 	return a, err
 }
 
@@ -204,6 +224,7 @@ func (c *Client) address(ctx context.Context, r request, sess *session, pw passw
 		}
 	}
 	t, err := r.end.wire(params, r.body)
+	t.seq = common["seq"]
 	if err != nil {
 		return "", travel{}, c.fail(r, "cannot be put into the platform's form: "+err.Error(), ErrPermanent, ErrNotSent)
 	}
@@ -248,7 +269,11 @@ func (c *Client) classify(ctx context.Context, r request, err error, neverConnec
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		class = append(class, ErrNotSent)
 	}
-	switch ended := ctx.Err(); {
+	ended := ctx.Err()
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		ended = context.DeadlineExceeded // a stream that stood still
+	}
+	switch {
 	case errors.Is(ended, context.Canceled):
 		return c.fail(r, "cancelled", append(class, context.Canceled)...)
 	case ended != nil || errors.Is(err, context.DeadlineExceeded):
@@ -281,7 +306,12 @@ func (c *Client) classify(ctx context.Context, r request, err error, neverConnec
 // result applies the rule for results: an answer without resultCode, or with
 // 0, is success. What it returns has the catalogue's names; the sign is over
 // what travelled.
-func (c *Client) result(r request, resp *http.Response, raw []byte, sess *session, check passwords) (*value, error) {
+func (c *Client) result(r request, got sent, raw []byte, sess *session, check passwords) (*value, error) {
+	resp := got.Response
+	raw, err := c.opened(r, &got, raw) // 2.1: decrypt, then check the sign
+	if err != nil {
+		return nil, err
+	}
 	v, why := parseAnswer(raw)
 	array := why == "" && v.kind == kindArray && r.end.Shape == catalogue.Array
 	if why == "" && v.kind != kindObject && !array {
@@ -304,6 +334,9 @@ func (c *Client) result(r request, resp *http.Response, raw []byte, sess *sessio
 	if !known {
 		if resp.StatusCode != http.StatusOK {
 			return nil, c.bad(r, resp, "refused on the way")
+		}
+		if !c.plainAllowed(got, sess) {
+			return nil, c.bad(r, resp, "answer is not encrypted")
 		}
 		if why := c.verify(v, r.strict, check); why != "" {
 			return nil, c.bad(r, resp, why)

@@ -88,6 +88,7 @@ var formats = map[string]format{
 	"appId":     name(20),
 	"channelId": name(32),
 	"deviceId":  name(32),
+	"mediaId":   name(64),
 	"orgCode":   pattern("[A-Z0-9]{2,20}", 20, "want 2 to 20 upper-case letters and digits"),
 
 	"terminalNo":  upperHex(12),

@@ -54,12 +54,15 @@ func (c *Client) spoken(ctx context.Context, r request, resp sent, in *bufio.Rea
 	if err != nil {
 		return err
 	}
+	if head, err = c.opened(r, &resp, head); err != nil {
+		return err
+	}
 	v, why := parseAnswer(head)
 	speaks := why == "" && v.kind == kindObject && v.member(c.Envelope.Code) != nil
 	if !speaks && resp.StatusCode == http.StatusOK && r.end.Shape == catalogue.File {
 		return use(resp.Header, io.MultiReader(bytes.NewReader(head), in))
 	}
-	if _, err := c.result(r, resp.Response, head, s, func(*value) []password { return nil }); err != nil {
+	if _, err := c.result(r, resp, head, s, func(*value) []password { return nil }); err != nil {
 		return err
 	}
 	return c.bad(r, resp.Response, "answer is an object where a "+string(r.end.Shape)+" was asked for")
@@ -98,6 +101,8 @@ func (f *flow) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
+	case errors.Is(err, io.EOF) && f.r.whole && !f.ends():
+		return n, f.c.fail(f.r, "answer has neither a length nor an end", ErrTransport)
 	case errors.Is(err, io.EOF) && (f.resp.ContentLength < 0 || f.resp.ContentLength == f.n):
 		if d, err := http.ParseTime(f.resp.Header.Get("Date")); err == nil && f.n < 1<<16 {
 			f.c.sawDate(d, f.resp.began)
@@ -107,4 +112,10 @@ func (f *flow) Read(p []byte) (int, error) {
 		return n, f.c.fail(f.r, "answer is truncated", ErrTransport)
 	}
 	return n, f.c.classify(f.ctx, f.r, err, false)
+}
+
+// ends tells whether the end of a body can be told from a broken line: by its
+// length, its chunks or frames, or TLS's own goodbye.
+func (f *flow) ends() bool {
+	return f.resp.ContentLength >= 0 || len(f.resp.TransferEncoding) > 0 || f.resp.ProtoMajor >= 2 || f.resp.TLS != nil
 }

@@ -210,6 +210,7 @@ type travel struct {
 	body, inSign  []byte
 	contentType   string
 	sign          string // when it goes into a header
+	seq           string
 }
 
 // wire turns a call, built for the catalogue's method and names, into what the

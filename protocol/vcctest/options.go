@@ -38,6 +38,8 @@ type Options struct {
 	ResultCode ResultForm
 	// SignAnswers adds timestamp and sign to every answer.
 	SignAnswers bool
+	Body        BodyOptions
+	Media       MediaOptions
 
 	// AuthExpire is the life of an authorisation told in 4006; 0 means 300 s.
 	AuthExpire time.Duration
@@ -153,6 +155,17 @@ const (
 	SeqFive                       // 5+14+13, the code with a leading zero
 	SeqShort                      // 4+14+10, of the drafts
 )
+
+// BodyOptions are how bodies are encrypted. The zero value is not at all.
+type BodyOptions struct {
+	// Encrypted demands bodies sealed with AES-256-GCM and answers alike. What a
+	// caller without a session is told stays plain, and so do files.
+	Encrypted bool
+	// WithBase derives the key from the base key always; else from what signs.
+	WithBase bool
+	// PlainToken answers getToken in plain text, as the document allows.
+	PlainToken bool
+}
 
 // PasswordForm is what is appended before MD5 on calls after getToken.
 type PasswordForm int

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -43,13 +44,18 @@ func endpoints(override map[string]string) []endpoint {
 // request is a call read from the wire; it outlives its connection when late.
 type request struct {
 	code   string
+	method string
+	path   string // of the interface, without what stands before it
+	kind   string // Content-Type of the body
 	query  url.Values
 	body   []byte
-	refuse *refusal // known before the books are opened
+	refuse *refusal    // known before the books are opened
+	header http.Header // of the answer, beyond what every one has
 	// What the sign is over where it is not query and body: as they came, the
 	// sign among the query wherever it stood.
 	sentQuery url.Values
 	sentBody  []byte
+	seal      string // what the answer is encrypted with, once the caller is known
 	seqCode   string // what leads the sequence number
 	// Of the selfservice dialect.
 	calcNo   string
@@ -58,6 +64,9 @@ type request struct {
 
 // signed is what the sign is over.
 func (q *request) signed() (url.Values, []byte) {
+	if q.file() {
+		return q.query, nil // an upload: the query is signed, the file is not
+	}
 	if q.sentQuery != nil {
 		return q.sentQuery, q.sentBody
 	}
@@ -74,10 +83,10 @@ type reply struct {
 }
 
 func (p *Platform) read(r *http.Request) *request {
-	q := &request{query: url.Values{}}
+	q := &request{query: url.Values{}, method: r.Method, kind: r.Header.Get("Content-Type")}
 	for _, e := range p.endpoints {
 		if strings.HasSuffix(r.URL.Path, e.path) {
-			q.code = e.code
+			q.code, q.path = e.code, e.path
 			if r.Method != e.method {
 				q.refuse = refuse(codeMethod, "method not supported")
 			}
@@ -87,8 +96,12 @@ func (p *Platform) read(r *http.Request) *request {
 		q.refuse = refuse(codeAPI, "interface unknown")
 	}
 	if r.Body != nil {
-		body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-		if (err != nil || len(body) > maxBody) && q.refuse == nil {
+		limit := maxBody
+		if q.file() {
+			limit = maxUpload
+		}
+		body, err := io.ReadAll(io.LimitReader(r.Body, int64(limit)+1))
+		if (err != nil || len(body) > limit) && q.refuse == nil {
 			q.refuse = refuse(codeParameter, "body broken or too long")
 		}
 		q.body = body
@@ -224,6 +237,7 @@ func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 	if !p.b.o.NoDate { // options do not change
 		out.header.Set("Date", date)
 	}
+	maps.Copy(out.header, q.header)
 	if act.Edit != nil {
 		out.body = act.Edit(out.body)
 	}
@@ -266,10 +280,18 @@ func sleep(ctx context.Context, d time.Duration) error {
 // of the books leaves it unmarshalled: p.mu is held.
 func (p *Platform) execute(q *request, wrongSign bool) ([]byte, *download) {
 	answer, password, r := p.answer(q)
-	if table, is := answer.(*download); is && r == nil {
-		return nil, table
+	switch file := answer.(type) {
+	case *download:
+		if r == nil {
+			return nil, file
+		}
+	case mediaFile:
+		if r == nil {
+			q.header = file.header()
+			return file.content, nil
+		}
 	}
-	return p.render(answer, r, password, wrongSign), nil
+	return p.sealed(q, p.render(answer, r, password, wrongSign), q.seal), nil
 }
 
 func (p *Platform) answer(q *request) (answer any, password string, r *refusal) {
@@ -301,6 +323,10 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 
 func (p *Platform) business(q *request) (any, *refusal) {
 	switch q.code {
+	case "2001":
+		return p.upload(q)
+	case "2002":
+		return p.fetch(q)
 	case "3010":
 		return run(q.body, p.b.cardInfo)
 	case commandCalculate:

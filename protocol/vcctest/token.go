@@ -58,6 +58,7 @@ func (p *Platform) getToken(call *request) (answer any, password string, r *refu
 	if query, body := call.signed(); !p.b.o.Sign.signed(query, body, key) {
 		return nil, "", refuse(codePassword, "bad credentials")
 	}
+	call.seal = key
 	o := p.b.o.Token
 	life := o.Life
 	if life <= 0 {
@@ -123,6 +124,13 @@ func (p *Platform) session(call *request) (password string, r *refusal) {
 		if password = t.session; password == "" {
 			password = t.value
 		}
+	}
+	call.seal = password
+	if p.b.o.Body.WithBase {
+		call.seal = p.accounts[t.account].BaseKey
+	}
+	if r := p.unseal(call, call.seal); r != nil { // decrypt, then check the sign
+		return "", r
 	}
 	if s.TokenOnly && q.Get("sign") == "" {
 		return password, nil

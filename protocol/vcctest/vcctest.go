@@ -29,6 +29,7 @@ type Platform struct {
 	seqs, oldSeqs map[string]bool
 	calls         map[string]int
 	beats         map[string]json.RawMessage
+	media         []MediaBook
 	late          []lateCall // by due time
 	tables        map[string][]Row
 	deeds         int // what was done by interfaces without books
@@ -113,11 +114,16 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	if out.table != nil {
 		return out.table.response(r, out), nil
 	}
-	out.header.Set("Content-Length", strconv.Itoa(len(out.body)))
+	length := int64(len(out.body))
+	if out.header.Get("Connection") == "close" {
+		length = -1
+	} else {
+		out.header.Set("Content-Length", strconv.FormatInt(length, 10))
+	}
 	return &http.Response{
 		Status: strconv.Itoa(out.status) + " " + http.StatusText(out.status), StatusCode: out.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: out.header,
-		Body: io.NopCloser(bytes.NewReader(out.body)), ContentLength: int64(len(out.body)), Request: r,
+		Body: io.NopCloser(bytes.NewReader(out.body)), ContentLength: length, Request: r,
 	}, nil
 }
 
