@@ -40,7 +40,7 @@ func (c *Client) stream(ctx context.Context, r request, use func(header http.Hea
 		case err != nil:
 			return err
 		case resp.StatusCode != http.StatusOK || first == '{':
-			return c.spoken(ctx, r, resp, in, s, use)
+			return c.spoken(r, resp, in, s, pw, use)
 		case first == '<' && (r.end.Shape == catalogue.Table || bytes.Contains([]byte(resp.Header.Get("Content-Type")), []byte("html"))):
 			return c.bad(r, resp.Response, "answer is a web page")
 		}
@@ -49,7 +49,7 @@ func (c *Client) stream(ctx context.Context, r request, use func(header http.Hea
 }
 
 // spoken tells an error, which is JSON, from a file that begins like one.
-func (c *Client) spoken(ctx context.Context, r request, resp sent, in *bufio.Reader, s *session, use func(http.Header, io.Reader) error) error {
+func (c *Client) spoken(r request, resp sent, in *bufio.Reader, s *session, pw password, use func(http.Header, io.Reader) error) error {
 	head, err := io.ReadAll(io.LimitReader(in, maxAnswer))
 	if err != nil {
 		return err
@@ -62,7 +62,7 @@ func (c *Client) spoken(ctx context.Context, r request, resp sent, in *bufio.Rea
 	if !speaks && resp.StatusCode == http.StatusOK && r.end.Shape == catalogue.File {
 		return use(resp.Header, io.MultiReader(bytes.NewReader(head), in))
 	}
-	if _, err := c.result(r, resp, head, s, func(*value) []password { return nil }); err != nil {
+	if _, err := c.result(r, resp, head, s, func(*value) []password { return []password{pw} }); err != nil {
 		return err
 	}
 	return c.bad(r, resp.Response, "answer is an object where a "+string(r.end.Shape)+" was asked for")
