@@ -23,6 +23,12 @@ func (c *Client) stream(ctx context.Context, r request, use func(header http.Hea
 	if r.params == nil {
 		r.params = map[string]string{}
 	}
+	for _, end := range []string{"lastTimestamp", "timestamp"} {
+		// The platform's defaults are today and now, by its own clock.
+		if _, has := r.end.fields[end]; has && r.end.Shape == catalogue.Table && r.params[end] == "" {
+			return &FieldError{Interface: r.name, Field: end, Why: "missing"}
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := time.AfterFunc(c.TimeoutBacklog, func() { cancel(context.DeadlineExceeded) })

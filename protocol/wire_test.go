@@ -259,7 +259,9 @@ func TestAStreamIsWholeOrAnError(t *testing.T) {
 		}
 		c := newTestClient(t, p)
 		var got []byte
-		err := c.stream(t.Context(), request{name: "3003", end: c.catalogue["3003"], params: map[string]string{"orgCode": "WJ0105"}}, func(_ http.Header, body io.Reader) error {
+		err := c.stream(t.Context(), request{name: "3003", end: c.catalogue["3003"], params: map[string]string{
+			"orgCode": "WJ0105", "lastTimestamp": "20260801000000", "timestamp": "20260802000000",
+		}}, func(_ http.Header, body io.Reader) error {
 			var err error
 			got, err = io.ReadAll(body)
 			return err

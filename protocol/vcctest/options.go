@@ -74,6 +74,9 @@ type Options struct {
 	// Endpoints replaces paths by interface code, as "/iccard/recharge". A
 	// request matches whatever prefix its path has.
 	Endpoints map[string]string
+	// NotFound answers a path of no interface with a page and status 404, as a
+	// web server before the platform does; else it is told by result code.
+	NotFound bool
 
 	// Hook is asked before each call is executed and may spoil it. It is called
 	// without any lock and may read the books.

@@ -185,6 +185,9 @@ func (p *Platform) spoil() Action {
 // exchange is one call from arrival to answer. It holds no lock while it waits.
 func (p *Platform) exchange(ctx context.Context, r *http.Request) reply {
 	q := p.read(r)
+	if q.code == "" && p.b.o.NotFound {
+		return reply{status: http.StatusNotFound, header: http.Header{"Content-Type": {"text/html"}}, body: []byte("<html>404</html>")}
+	}
 	p.mu.Lock()
 	p.advance(time.Now())
 	p.calls[q.code]++
@@ -298,7 +301,7 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 	switch {
 	case q.refuse != nil:
 		return nil, "", q.refuse
-	case !p.b.o.Seq.ok(q.query.Get("seq"), q.seqCode):
+	case !p.seqOK(q.query.Get("seq"), q.seqCode):
 		return nil, "", refuse(codeParameter, "seq")
 	case q.code == "1001" || q.code == "1002":
 		if answer, password, r = p.getToken(q); r == nil && p.repeatedSeq(q.query.Get("seq")) {

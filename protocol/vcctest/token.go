@@ -1,6 +1,7 @@
 package vcctest
 
 import (
+	"maps"
 	"regexp"
 	"time"
 )
@@ -141,12 +142,12 @@ func (p *Platform) session(call *request) (password string, r *refusal) {
 	return password, nil
 }
 
-var seqForm = regexp.MustCompile(`^(?:[0-9]{28}|[0-9]{32})$`)
+var seqDigits = regexp.MustCompile(`^(?:[0-9]{28}|[0-9]{32})$`)
 
 // ok: 4+14+10, 4+14+14 or 5+14+13 digits, under the interface's own code, the
 // documented 1001, or the five-digit form of either, with a time in it.
 func (f SeqForms) ok(seq, code string) bool {
-	if !seqForm.MatchString(seq) {
+	if !seqDigits.MatchString(seq) {
 		return false
 	}
 	width := 4
@@ -165,6 +166,48 @@ func (f SeqForms) ok(seq, code string) bool {
 	}
 	_, err := time.Parse("20060102150405", seq[width:width+14])
 	return err == nil && form != 0 && (f == 0 || f&form != 0)
+}
+
+// seqWritten tells in which of the forms that are known a message number is
+// written, by its length and what it begins with, "" for none: the interface's
+// own code or the documented 1001 in four digits or five, a time, and a serial
+// of 14, 13 or, in the drafts, 10 digits.
+func seqWritten(seq, code string) string {
+	if !seqDigits.MatchString(seq) {
+		return ""
+	}
+	own, width := "own", 4
+	switch {
+	case seq[:4] == code:
+	case seq[:4] == "1001":
+		own = "1001"
+	case seq[:5] == "0"+code:
+		width = 5
+	case seq[:5] == "01001":
+		own, width = "1001", 5
+	default:
+		return ""
+	}
+	if _, err := time.Parse("20060102150405", seq[width:width+14]); err != nil {
+		return ""
+	}
+	return own + " " + itoa(int64(width)) + "+14+" + itoa(int64(len(seq)-width-14))
+}
+
+// seqOK also counts which form came.
+func (p *Platform) seqOK(seq, code string) bool {
+	if !p.b.o.Seq.ok(seq, code) {
+		return false
+	}
+	p.seqSeen[seqWritten(seq, code)]++
+	return true
+}
+
+// SeqSeen counts the message numbers by how they were written, such as
+// "own 4+14+14" or "1001 5+14+13".
+func (p *Platform) SeqSeen() map[string]int {
+	defer p.open()()
+	return maps.Clone(p.seqSeen)
 }
 
 // repeatedSeq remembers message numbers: one names one request and no other.

@@ -30,6 +30,7 @@ type Platform struct {
 	calls         map[string]int
 	beats         map[string]json.RawMessage
 	media         []MediaBook
+	seqSeen       map[string]int
 	late          []lateCall // by due time
 	tables        map[string][]Row
 	deeds         int // what was done by interfaces without books
@@ -73,7 +74,7 @@ func New(o Options) *Platform {
 		hook:     o.Hook,
 		accounts: []Account{{AppID: o.AppID, DeviceID: o.DeviceID, BaseKey: o.BaseKey}},
 		tokens:   map[string]*token{}, seqs: map[string]bool{}, oldSeqs: map[string]bool{},
-		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{}, rows: map[string]*tableRows{},
+		calls: map[string]int{}, beats: map[string]json.RawMessage{}, tables: map[string][]Row{}, rows: map[string]*tableRows{}, seqSeen: map[string]int{},
 		commands: commands{counters: map[string]uint64{}, queues: map[string][]queued{}},
 		registry: registry{codes: map[string]string{}, known: map[string]*Registration{}},
 	}
