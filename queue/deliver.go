@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -30,36 +31,81 @@ func (q *Outbox) Run(ctx context.Context, d Deliver) error {
 			}
 			continue
 		}
-		why, err := q.one(ctx, it, d, true)
+		this, done := ctx, func() {}
+		if it.Spare {
+			this, done = q.givingWay(ctx)
+		}
+		why, err := q.one(this, it, d, true)
+		done()
 		q.land(it.Lane)
 		switch {
 		case err != nil:
 			return err
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // stopped: the item is still there
-		case why == nil:
+		case why == nil && !it.Spare:
 			q.relax()
 		}
 	}
 }
 
+// givingWay is the context of a spare item on its way: it ends when another
+// item is due. done must be called, and waits for what it started.
+func (q *Outbox) givingWay(ctx context.Context) (this context.Context, done func()) {
+	this, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			q.mu.Lock()
+			best, wait := q.next(false)
+			q.mu.Unlock()
+			if best != nil {
+				cancel()
+				return
+			}
+			var timer <-chan time.Time
+			if wait >= 0 {
+				timer = time.After(wait)
+			}
+			select {
+			case <-this.Done():
+				return
+			case <-q.wake: // Run picks anew when the item has landed: no poke is lost
+			case <-timer:
+			}
+		}
+	})
+	return this, func() { cancel(); wg.Wait() }
+}
+
 // pick takes the item that has been due for longest and whose lane is on the
-// ground. Only
-// the first live item of a lane may go; one whose day has not come is not in
-// line yet. A failing item waits for its own next try, so that the others of
-// the backlog come before it. ok false: wait is the time until one
-// may be due, negative for until somebody pokes.
+// ground, a spare one only when there is no other. ok false: wait is the time
+// until one may be due, negative for until somebody pokes.
 func (q *Outbox) pick() (it Item, wait time.Duration, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	best, wait := q.next(false)
+	if best == nil {
+		best, wait = q.next(true)
+	}
+	if best == nil {
+		return Item{}, wait, false
+	}
+	q.flying[best.Lane] = make(chan struct{})
+	return best.Item, 0, true
+}
+
+// next needs q.mu. Only the first live item of a lane may go; one whose day has
+// not come is not in line yet. A failing item waits for its own next try, so
+// that the others of the backlog come before it.
+func (q *Outbox) next(spare bool) (best *entry, wait time.Duration) {
 	now := time.Now()
 	wait = -1
 	paused := q.until.Sub(now)
-	var best *entry
 	seen := map[string]bool{}
 	for _, id := range q.order {
 		e := q.items[id]
-		if e.settled || e.Parked != "" || seen[e.Lane] {
+		if e.settled || e.Parked != "" || seen[e.Lane] || e.Spare && !spare {
 			continue
 		}
 		in := e.start.Sub(now)
@@ -81,11 +127,7 @@ func (q *Outbox) pick() (it Item, wait time.Duration, ok bool) {
 			best = e
 		}
 	}
-	if best == nil {
-		return Item{}, wait, false
-	}
-	q.flying[best.Lane] = make(chan struct{})
-	return best.Item, 0, true
+	return best, wait
 }
 
 func (q *Outbox) land(lane string) {
@@ -281,7 +323,7 @@ func (q *Outbox) failed(it Item, r Retry, backlog bool) {
 	switch {
 	case after > 0 && r.All:
 		q.pause(after)
-	case after <= 0 && backlog:
+	case after <= 0 && backlog && !it.Spare: // what is long fails more often than the endpoint
 		q.level = min(q.level+1, q.topLevel())
 		q.pause(q.jitter(q.level))
 	}

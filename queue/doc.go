@@ -15,6 +15,9 @@
 // down (full jitter, 1 s to 300 s, two levels less for each success). Attempts
 // are stored at 1, 2, 4, 8 ..., so that a new start goes on with the pause.
 //
+// A spare item (Item.Spare) is delivered only while no other is due, gives way
+// as soon as one is, and slows nobody down when it fails.
+//
 // What an interrupted write leaves: bbolt's previous transaction, whole. What
 // a failed write leaves: ErrFull, nothing happened; ErrInDoubt, nobody knows
 // until the file is opened again. Space for a commit is allocated before it

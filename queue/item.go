@@ -17,7 +17,10 @@ type Item struct {
 	Rev  int    `json:"rev"`
 	// Lane keeps items in order. Items of different lanes never wait for each
 	// other.
-	Lane      string    `json:"lane"`
+	Lane string `json:"lane"`
+	// Spare items go only while no other is due, and are broken off when one
+	// becomes due: they may be long, and they may wait.
+	Spare     bool      `json:"spare,omitempty"`
 	Created   time.Time `json:"created"`
 	NotBefore time.Time `json:"notBefore,omitzero"` // zero: at once
 	Attempts  int       `json:"attempts"`
@@ -40,6 +43,7 @@ type wireItem struct {
 	FirstTry  int64  `json:"f,omitempty"`
 	Parked    string `json:"p,omitempty"`
 	LastError string `json:"e,omitempty"`
+	Spare     bool   `json:"s,omitempty"`
 }
 
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
@@ -65,7 +69,7 @@ func encodeItem(it Item) ([]byte, error) {
 	}
 	body, err := json.Marshal(wireItem{
 		it.Kind, it.Ref, it.Rev, it.Lane, ms(it.Created), ms(it.NotBefore), it.Attempts, ms(it.FirstTry),
-		clip(it.Parked), clip(it.LastError),
+		clip(it.Parked), clip(it.LastError), it.Spare,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode item: %w", err)
@@ -90,6 +94,6 @@ func decodeItem(id uint64, v []byte) (Item, error) {
 	}
 	return Item{
 		ID: id, Kind: w.Kind, Ref: w.Ref, Rev: w.Rev, Lane: w.Lane, Created: at(w.Created), NotBefore: at(w.NotBefore),
-		Attempts: w.Attempts, FirstTry: at(w.FirstTry), Parked: w.Parked, LastError: w.LastError,
+		Attempts: w.Attempts, FirstTry: at(w.FirstTry), Parked: w.Parked, LastError: w.LastError, Spare: w.Spare,
 	}, nil
 }

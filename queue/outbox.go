@@ -129,7 +129,9 @@ func (q *Outbox) resume() {
 			continue
 		}
 		e.due = now.Add(q.jitter(e.Attempts))
-		q.level = max(q.level, min(e.Attempts, q.topLevel()))
+		if !e.Spare {
+			q.level = max(q.level, min(e.Attempts, q.topLevel()))
+		}
 	}
 	if q.level > 0 {
 		q.until = now.Add(q.jitter(q.level))
@@ -384,10 +386,11 @@ func (q *Outbox) Find(kind, r string) (Item, bool) {
 
 // Stats is the outbox in numbers: Depth waits for delivery, Scheduled for its
 // day, Parked for a person. Oldest is the creation of the oldest of Depth, zero
-// when there is none.
+// when there is none. Spare items are counted by themselves.
 type Stats struct {
 	Depth, Scheduled, Parked int
 	Oldest                   time.Time
+	Spare, SpareParked       int
 }
 
 // Stats counts.
@@ -400,6 +403,10 @@ func (q *Outbox) Stats() Stats {
 		e := q.items[id]
 		switch {
 		case e.settled:
+		case e.Spare && e.Parked != "":
+			s.SpareParked++
+		case e.Spare:
+			s.Spare++
 		case e.Parked != "":
 			s.Parked++
 		case e.NotBefore.After(now):
