@@ -15,6 +15,7 @@ import (
 	"vcckiosk/agent/audit"
 	"vcckiosk/agent/command"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/media"
 	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
@@ -117,6 +118,8 @@ type Parts struct {
 	// Mirror is how master data is mirrored; nil: it is not. The mirror opens and
 	// closes its file itself, which it may delete.
 	Mirror *mirror.Config
+	// Media keeps files to upload; nil: none are taken.
+	Media *media.Store
 	// Disk tells the bytes free where agent.db lives; nil: not asked.
 	Disk func() (int64, error)
 	// Files is the way to the platform's file server; required by
@@ -134,6 +137,7 @@ type Agent struct {
 	journal *journal.Journal
 	keys    *keystore.Store
 	client  *protocol.Client
+	media   *media.Store
 	disk    func() (int64, error)
 	log     *slog.Logger
 
@@ -160,6 +164,8 @@ type Agent struct {
 	reading atomic.Pointer[Reading]
 	state   atomic.Pointer[readerState]
 	started time.Time
+	// mediaTurn: one file is taken in at a time.
+	mediaTurn sync.Mutex
 	// pinRefused are the cards that refused the PIN; only the session goroutine
 	// uses it.
 	pinRefused map[string]struct{}
@@ -199,7 +205,7 @@ func New(p Parts) (*Agent, error) {
 	_, _ = rand.Read(power[:])
 	a := &Agent{
 		cfg: p.Config, reader: p.Reader, writer: p.Writer, outbox: p.Outbox, journal: p.Journal,
-		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, disk: p.Disk, log: p.Log,
+		keys: p.Keys, keysWhy: p.KeysProblem, client: p.Client, media: p.Media, disk: p.Disk, log: p.Log,
 		Screen: newScreen(), lane: newLane(), power: hex.EncodeToString(power[:]), pinRefused: map[string]struct{}{}, started: time.Now(),
 		errands: make(chan func(), 1), jobs: make(chan func(context.Context), 1),
 	}

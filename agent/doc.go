@@ -18,6 +18,7 @@
 //	  agent/command       remote commands: which there are, the ledger of what was taken
 //	  agent/registration  how far the registration with the platform has come, and why not further
 //	  agent/daybook       how each day's reconciliation came out, in numbers
+//	  agent/media         files that wait for upload: content in a folder, entries over *bbolt.Tx
 //	  agent/chain         CRC and chain under every stored line, used by journal, audit and daybook
 //	  agent/mirror        masked rows of 3001 to 3004 in a disposable file of its own; off by default
 //	  agent/chain         CRC and chain under every stored line, used by journal and audit

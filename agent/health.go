@@ -134,6 +134,7 @@ func (a *Agent) review() {
 	}
 	set(string(topup.AlarmOverdue), late)
 	set(string(audit.ReportParked), parked)
+	set(string(audit.MediaParked), a.outbox.Stats().SpareParked > 0)
 	set(string(audit.PlatformEvicted), a.client.Evictions() >= evictionsAlarm)
 	if a.recon != nil {
 		differs, tardy := a.recon.trouble()

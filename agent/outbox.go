@@ -56,6 +56,9 @@ func (a *Agent) deliver(ctx context.Context, it queue.Item) queue.Outcome {
 	if it.Kind == kindDayFile || it.Kind == kindDayAnswer {
 		return a.deliverDay(ctx, it)
 	}
+	if it.Kind == mediaKind {
+		return a.deliverMedia(ctx, it)
+	}
 	r, ok, err := a.record(topup.TransNo(it.Ref))
 	if err != nil {
 		return retry(err)

@@ -55,10 +55,13 @@ type ReaderStatus struct {
 
 // OutboxStatus counts what still has to be told.
 type OutboxStatus struct {
-	Depth     int           `json:"depth"`
-	Scheduled int           `json:"scheduled"` // questions for another day
-	Parked    int           `json:"parked"`
-	OldestAge time.Duration `json:"oldestAgeNs"`
+	Depth     int `json:"depth"`
+	Scheduled int `json:"scheduled"` // questions for another day
+	Parked    int `json:"parked"`
+	// Files to upload, which are no results and wait for everything else.
+	Media       int           `json:"media"`
+	MediaParked int           `json:"mediaParked"`
+	OldestAge   time.Duration `json:"oldestAgeNs"`
 }
 
 // JournalStatus counts records that are not closed.
@@ -92,7 +95,7 @@ func (a *Agent) Status() Status {
 	st.Key, st.KCV, st.KeyGen = a.keyStatus()
 	st.Token = tokenWords(a.client.TokenInfo())
 	q := a.outbox.Stats()
-	st.Outbox = OutboxStatus{Depth: q.Depth, Scheduled: q.Scheduled, Parked: q.Parked}
+	st.Outbox = OutboxStatus{Depth: q.Depth, Scheduled: q.Scheduled, Parked: q.Parked, Media: q.Spare, MediaParked: q.SpareParked}
 	if !q.Oldest.IsZero() {
 		st.Outbox.OldestAge = time.Since(q.Oldest)
 	}

@@ -28,6 +28,7 @@ var inside = map[string][]string{
 	"agent/audit":             {"agent/chain"},
 	"agent/command":           nil,
 	"agent/registration":      nil,
+	"agent/media":             nil,
 	"cardreader":              nil,
 	"cardreader/apdu":         {"cardreader"}, // a status word leads to the contract's errors
 	"cardreader/epurse":       {"cardreader", "cardreader/apdu"},

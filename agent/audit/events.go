@@ -58,6 +58,9 @@ const (
 	MirrorResync   Event = "mirror.resync_needed"
 	OperatorLookup Event = "operator.lookup"
 	OperatorResync Event = "operator.mirror_resync"
+	MediaParked    Event = "media.parked"
+	MediaTaken     Event = "media.taken"
+	OperatorMedia  Event = "operator.media_drop"
 )
 
 // Severity says how soon a person should look.
@@ -137,6 +140,9 @@ var Catalogue = []Def{
 	{ReconLate, Warning, true, "对账文件或平台应答迟到", "a day file is not delivered, or not answered", "kioskctl queue ls says why; then kioskctl reconcile run"},
 	{ReconHost, Critical, true, "对账服务器身份不符", "the file server is not the one that is pinned", "ask whoever runs it; change known_hosts only on their word"},
 	{OperatorRecon, Info, false, "人工重新对账", "an operator ran a day's reconciliation", "nothing"},
+	{MediaParked, Warning, true, "有文件无法上传", "a file cannot be uploaded", "kioskctl media ls says why; requeue or drop it"},
+	{MediaTaken, Info, false, "收到待上传文件", "a file was taken in for upload", "nothing"},
+	{OperatorMedia, Info, false, "技术员放弃上传文件", "a technician gave up a file", "nothing"},
 	{DaemonUnclean, Info, false, "上次未正常关机", "the last run did not end cleanly", "if often, check the power supply"},
 	{MirrorResync, Warning, true, "基础数据镜像缺口超过一个月，需全量重新同步", "the mirror missed changes for more than a month: full resync needed", "kioskctl mirror resync; top-ups do not depend on it"},
 	{OperatorLookup, Info, false, "技术员查询气户", "a technician looked an account up in the mirror", "nothing"},
