@@ -78,6 +78,13 @@ type deriver interface {
 	Derive(salt []byte, info string, n int) ([]byte, error)
 }
 
+// codeSecret is what 6001 is signed with.
+type codeSecret []byte
+
+func (s codeSecret) Derive(salt []byte, info string, n int) ([]byte, error) {
+	return hkdf.Key(sha256.New, s, salt, info, n)
+}
+
 // sealer seals and opens the bodies of one request: what it has sealed can be
 // opened as the body of that message number, method and path only, and an
 // answer only as the answer to it.
@@ -107,20 +114,20 @@ func (c *Client) sealer(r request, sess *session, method, seq string) (*sealer, 
 // bodyKey derives the key of a body from the access password.
 func (c *Client) bodyKey(r request, sess *session) ([]byte, error) {
 	info := bodyKeyLabel + c.suite.name
-	base := r.key // of getToken
+	base := r.key // without a session
 	if sess != nil && (c.Body.Key == "base" || c.Sign.Password == "base") {
 		k, err := c.activeKey()
 		if err != nil {
 			return nil, err
 		}
-		base = k
+		base, _ = k.(deriver)
+		sess = nil
 	}
-	if sess == nil || base != nil {
-		d, ok := base.(deriver)
-		if !ok {
+	if sess == nil {
+		if base == nil {
 			return nil, c.fail(r, "the base key derives no key for the body", ErrPermanent, ErrNotSent)
 		}
-		key, err := d.Derive(nil, info, c.suite.keyLen)
+		key, err := base.Derive(nil, info, c.suite.keyLen)
 		if err != nil {
 			return nil, c.fail(r, "the base key derives no key for the body", ErrPermanent, ErrNotSent)
 		}
@@ -195,12 +202,15 @@ func (c *Client) opened(r request, resp *sent, raw []byte) ([]byte, error) {
 	if why != "" {
 		return nil, c.bad(r, resp.Response, why)
 	}
-	resp.opened = sealed
+	if resp.opened = sealed; sealed && r.mask != nil {
+		r.mask.take(plain)
+	}
 	return plain, nil
 }
 
 // plainAllowed tells whether an answer may come unencrypted: without a cipher,
-// and from getToken, whose answer the document draws "in plain or cipher text".
+// and from getToken, whose answer the document draws "in plain or cipher text",
+// or 6001, which come before a session.
 func (c *Client) plainAllowed(resp sent, sess *session) bool {
 	return resp.opened || c.suite == nil || sess == nil
 }

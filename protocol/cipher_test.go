@@ -64,7 +64,7 @@ func (w *wiretap) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func sealedClient(t *testing.T, o vcctest.Options, change func(*Config)) (*Client, *wiretap, *vcctest.Platform) {
 	t.Helper()
-	o.Good, o.BaseKey, o.Body.Encrypted = true, testKey, true
+	o.Good, o.BaseKey, o.EnterpriseKey, o.GiveKeys, o.Body.Encrypted = true, testKey, enterprise, true, true
 	p := vcctest.New(o)
 	w := &wiretap{next: p.RoundTripper()}
 	c := newTestClient(t, w, func(cfg *Config, d *Deps) {
@@ -141,6 +141,23 @@ func TestBodiesAreSealedInEveryReading(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// 6001 comes before any session: what signs it seals it, and the base key in
+// its answer is taken out of the plain text.
+func TestARegistrationIsSealedToo(t *testing.T) {
+	t.Parallel()
+	for _, secret := range []string{enterprise, "onetimecode12345"} {
+		c, w, p := sealedClient(t, vcctest.Options{}, nil)
+		p.AddCode("onetimecode12345")
+		r, err := c.Register(t.Context(), RegisterRequest{DeviceSN: "SN-1"}, []byte(secret))
+		if err != nil || r.DeviceID == "" || len(r.BaseKey) != 32 || string(r.BaseKey) != p.Registrations()[0].BaseKey {
+			t.Errorf("%v, %v", r, err)
+		}
+		if !isEnvelope(w.sent[0]) || !isEnvelope(w.got[0]) {
+			t.Errorf("%.60s answered by %.60s", w.sent[0], w.got[0])
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (c *Client) Register(ctx context.Context, q RegisterRequest, secret []byte)
 	defer cancel()
 	m := r.end.mask("baseKey", "registerToken")
 	defer m.clear()
-	r.mask = m
+	r.mask, r.key = m, codeSecret(secret)
 	pw := func(message []byte) string { return sign.Sum(message, secret) }
 	a, err := c.exchange(ctx, r, nil, pw, func(*value) []password { return []password{m.restored(pw)} })
 	if err != nil {

@@ -38,7 +38,7 @@ type request struct {
 	accept string // default application/json
 	// mask takes secrets out of the answer before it is decoded; nil: none.
 	mask  *mask
-	key   BaseKey // of getToken: what opens the session
+	key   deriver // of getToken and 6001, which have no session: derives the key of the body
 	whole bool    // the end of a streamed body must be told from a broken line
 }
 

@@ -338,7 +338,7 @@ func (c *Client) open(ctx context.Context, key BaseKey) (*session, error) {
 	if c.Auth == AuthDevice && c.deviceID() == "" {
 		return nil, c.fail(r, "this kiosk is not registered yet", ErrPermanent, ErrNotSent)
 	}
-	r.key = key
+	r.key, _ = key.(deriver) // without, a cipher has no key
 	s := &session{generation: key.Generation()}
 	a, err := c.exchange(ctx, r, nil, key.Sign, func(v *value) []password {
 		// Which password signs the answer of getToken is not documented: the

@@ -63,6 +63,22 @@ func (p *Platform) unseal(q *request, password string) *refusal {
 	return nil
 }
 
+// unsealFirst decrypts a registration, whose password is the enterprise key or
+// one of the codes: the one that opens it.
+func (p *Platform) unsealFirst(q *request) *refusal {
+	r := p.unseal(q, p.b.o.EnterpriseKey)
+	if q.seal = p.b.o.EnterpriseKey; r == nil {
+		return nil
+	}
+	for code := range p.registry.codes {
+		if q.seal = code; p.unseal(q, code) == nil {
+			return nil
+		}
+	}
+	q.seal = ""
+	return r
+}
+
 // sealed encrypts an answer for a caller whose password is known.
 func (p *Platform) sealed(q *request, body []byte, password string) []byte {
 	o := p.b.o.Body

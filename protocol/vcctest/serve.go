@@ -312,6 +312,9 @@ func (p *Platform) answer(q *request) (answer any, password string, r *refusal) 
 		if p.repeatedSeq(q.query.Get("seq")) {
 			return nil, "", refuse(codeDuplicate, "duplicate message")
 		}
+		if r := p.unsealFirst(q); r != nil {
+			return nil, "", r
+		}
 		return p.register(q.query, q.body)
 	}
 	if password, r = p.session(q); r != nil {
