@@ -34,8 +34,6 @@ func (a *Agent) SendMedia(ctx context.Context, e media.Entry, content io.Reader)
 	if a.media == nil {
 		return media.Entry{}, ErrNoMedia
 	}
-	a.mediaTurn.Lock() // one at a time: the bounds hold, and nobody waits for it
-	defer a.mediaTurn.Unlock()
 	st, err := a.media.Stage(e.Type, content)
 	if err != nil {
 		return media.Entry{}, err
@@ -46,6 +44,8 @@ func (a *Agent) SendMedia(ctx context.Context, e media.Entry, content io.Reader)
 	}); err != nil {
 		return media.Entry{}, err
 	}
+	a.mediaTurn.Lock() // one at a time from here: the bounds hold
+	defer a.mediaTurn.Unlock()
 	if known, ok := a.media.Usable(st.ID); ok {
 		return known, nil
 	}
@@ -73,12 +73,28 @@ func (a *Agent) SendMedia(ctx context.Context, e media.Entry, content io.Reader)
 	return e, nil
 }
 
+// MediaFile is a file and how far it has come.
+type MediaFile struct {
+	media.Entry
+	Tries  int    `json:"tries"`
+	Why    string `json:"why,omitempty"` // it waits: what the last try said
+	Parked string `json:"parked,omitempty"`
+}
+
 // MediaFiles are the files that wait and those delivered lately, newest first.
-func (a *Agent) MediaFiles() []media.Entry {
+func (a *Agent) MediaFiles() []MediaFile {
 	if a.media == nil {
 		return nil
 	}
-	return a.media.List()
+	var out []MediaFile
+	for _, e := range a.media.List() {
+		f := MediaFile{Entry: e}
+		if it, waits := a.outbox.Find(mediaKind, e.ID); waits {
+			f.Tries, f.Why, f.Parked = it.Attempts, it.LastError, it.Parked
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // DropMedia gives a file up: it is uploaded no more and its content removed.

@@ -59,8 +59,8 @@ type OutboxStatus struct {
 	Scheduled int `json:"scheduled"` // questions for another day
 	Parked    int `json:"parked"`
 	// Files to upload, which are no results and wait for everything else.
-	Media       int           `json:"media"`
-	MediaParked int           `json:"mediaParked"`
+	Media       int           `json:"media,omitempty"`
+	MediaParked int           `json:"mediaParked,omitempty"`
 	OldestAge   time.Duration `json:"oldestAgeNs"`
 }
 

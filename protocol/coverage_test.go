@@ -67,6 +67,8 @@ func TestRequestsAreWhatTheCatalogueSays(t *testing.T) {
 var covered = map[string]struct{ call, test string }{
 	"1001": {"ProveKey", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
 	"1002": {"ProveKey", "TestClientAndSimulatedPlatformAgreeInEveryReading"},
+	"2001": {"Upload", "TestFilesOfEveryTypeArriveWhole"},
+	"2002": {"Fetch", "TestNeverHalfAFileUnderTheFinalName"},
 	"3001": {"Download", "TestDownloadsInEveryForm"},
 	"3002": {"Download", "TestDownloadsInEveryForm"},
 	"3003": {"Download", "TestDownloadsInEveryForm"},

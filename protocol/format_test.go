@@ -187,6 +187,8 @@ func TestBadConfigurationIsNamed(t *testing.T) {
 		{"orgCode", func(c *Config) { c.OrgCode = "x" }},
 		{"sign.sort", func(c *Config) { c.Sign.Sort = "random" }},
 		{"sign.password", func(c *Config) { c.Sign.Password = "none" }},
+		{"body.cipher", func(c *Config) { c.Body.Cipher = "sm4-gcm" }},
+		{"body.key", func(c *Config) { c.Body.Key = "token" }},
 		{"sign.verify_response", func(c *Config) { c.Sign.VerifyResponse = "maybe" }},
 		{"seq.code_width", func(c *Config) { c.Seq.CodeWidth = 6 }},
 		{"seq.serial_width", func(c *Config) { c.Seq.SerialWidth = 15 }},

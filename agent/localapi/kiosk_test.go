@@ -14,6 +14,7 @@ import (
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
 	"vcckiosk/agent/localapi"
+	"vcckiosk/agent/media"
 	"vcckiosk/cardreader/epurse"
 	"vcckiosk/cardreader/simcard"
 	"vcckiosk/keystore"
@@ -101,8 +102,14 @@ func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering, 
 	keys, err := keystore.Open(state, slot, keystore.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, errors.Join(keys.Close(), db.Close())) })
+	files, err := media.Open(filepath.Join(state, "media"), k.writer.View, media.Options{})
+	must(t, err)
+	body := protocol.BodyConfig{}
+	if o.Body.Encrypted {
+		body.Cipher = "aes-256-gcm"
+	}
 	client, err := protocol.NewClient(protocol.Config{
-		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP", DeviceID: device, OrgCode: "SU0105", Registers: register != nil,
+		BaseURL: "http://127.0.0.1/vcc-openapi", AppID: "APP", DeviceID: device, OrgCode: "SU0105", Body: body, Registers: register != nil,
 	}, protocol.Deps{
 		Transport: k.platform.RoundTripper(), Key: func() (protocol.BaseKey, error) { return keys.Active() },
 		Seq: &protocol.SeqBlocks{Reserve: k.writer.Do}, Log: log,
@@ -112,7 +119,7 @@ func newAgentWith(t testing.TB, o vcctest.Options, register *agent.Registering, 
 		Config: agent.Config{
 			DeviceID: device, OrgCode: "SU0105", TerminalNo: "112233445566", Purse: &epurse.Params{KeyIndex: 1}, Heartbeat: -1,
 		},
-		Reader: k.slot, Writer: k.writer, Outbox: k.outbox, Journal: records, Keys: keys, Client: client, Log: log, Register: register,
+		Reader: k.slot, Writer: k.writer, Outbox: k.outbox, Journal: records, Keys: keys, Client: client, Media: files, Log: log, Register: register,
 	}
 	for _, f := range edit {
 		f(&parts)

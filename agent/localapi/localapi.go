@@ -13,6 +13,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/media"
 	"vcckiosk/agent/metrics"
 	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
@@ -84,6 +85,11 @@ func Handler(a *agent.Agent, role Role) http.Handler {
 			}
 		}
 		return nil, queue.ErrNoItem
+	})
+	get("/v1/media", func(*call) (any, error) { return list(a.MediaFiles()), nil })
+	mux.HandleFunc("POST /v1/media", upload(a, role))
+	tech("/v1/media/{id}/drop", func(c *call) (any, error) {
+		return done, a.DropMedia(c.Context(), c.PathValue("id"), c.peer())
 	})
 	get("/v1/journal", func(*call) (any, error) {
 		rs := list(a.Records(100))
@@ -252,14 +258,16 @@ func statusOf(err error) int {
 	switch {
 	case errors.Is(err, agent.ErrTooOften):
 		return http.StatusTooManyRequests
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, errTooLong), errors.Is(err, media.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errTooSlow):
 		return http.StatusRequestTimeout
 	case errors.Is(err, errMethod):
 		return http.StatusMethodNotAllowed
-	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, errNoPath), errors.Is(err, mirror.ErrNotHeld):
+	case errors.Is(err, queue.ErrNoItem), errors.Is(err, agent.ErrNoRecord), errors.Is(err, media.ErrUnknown), errors.Is(err, errNoPath), errors.Is(err, mirror.ErrNotHeld):
 		return http.StatusNotFound
+	case errors.Is(err, media.ErrFull):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, agent.ErrNotNow), errors.Is(err, agent.ErrNoRegistration):
 		return http.StatusConflict
 	case errors.Is(err, keystore.ErrBadKey), errors.Is(err, agent.ErrKCV):
@@ -270,7 +278,7 @@ func statusOf(err error) int {
 		return http.StatusBadGateway
 	case errors.Is(err, protocol.ErrBusiness):
 		return http.StatusUnprocessableEntity
-	case errors.Is(err, agent.ErrNoKeystore), errors.Is(err, mirror.ErrOff):
+	case errors.Is(err, agent.ErrNoKeystore), errors.Is(err, agent.ErrNoMedia), errors.Is(err, mirror.ErrOff):
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -181,7 +181,7 @@ too. Nothing is changed, and no daemon is needed.`, "  kioskctl config check /et
 Ends with 0 when it serves and nothing is wrong, with 3 when it is out of service or an
 alarm stands, with 10 when it has no base key in use.`, "  kioskctl status\n  kioskctl --json status", cobra.NoArgs, t.status),
 		prov, t.register(), card, t.topup(), q, j, t.mirrorCommand(), cfg, t.doctorCommand(), t.qualifyCommand(), t.callCommand(), exitCodes())
-	root.AddCommand(t.reconcileCommand())
+	root.AddCommand(t.reconcileCommand(), t.mediaCommand())
 	return root
 }
 

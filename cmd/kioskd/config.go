@@ -24,6 +24,7 @@ type Config struct {
 	Auth   AuthConfig   `toml:"auth"`
 	Seq    SeqConfig    `toml:"seq"`
 	Sign   SignConfig   `toml:"sign"`
+	Body   BodyConfig   `toml:"body"`
 
 	Envelope EnvelopeConfig `toml:"envelope"`
 
@@ -111,6 +112,12 @@ type SignConfig struct {
 	ExcludeKeys    bool   `toml:"exclude_keys"`    // sign values only
 	KeepEmpty      bool   `toml:"keep_empty"`      // keys of empty values take part
 	LowerHex       bool   `toml:"lower_hex"`       // lower-case digits
+}
+
+// BodyConfig says how JSON and form bodies are encrypted (docs/bodies.md).
+type BodyConfig struct {
+	Cipher string `toml:"cipher"` // none (default) or aes-256-gcm
+	Key    string `toml:"key"`    // password (default): what signs the call; or base: the base key always
 }
 
 // ReaderConfig chooses the card reader.

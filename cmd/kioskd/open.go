@@ -17,6 +17,7 @@ import (
 
 	"vcckiosk/agent"
 	"vcckiosk/agent/journal"
+	"vcckiosk/agent/media"
 	"vcckiosk/agent/mirror"
 	"vcckiosk/agent/topup"
 	"vcckiosk/cardreader"
@@ -114,9 +115,13 @@ func open(ctx context.Context, c Config, log *slog.Logger) (o *opened, err error
 		return o, err
 	}
 	o.reader = closer
+	files, err := media.Open(filepath.Join(c.State.Dir, "media"), writer.View, media.Options{})
+	if err != nil {
+		return o, err
+	}
 	o.parts = agent.Parts{
 		Config: cfg, Reader: reader, Writer: writer, Outbox: outbox, Journal: records, Keys: keys, KeysProblem: problem,
-		Client: client, Disk: freeBytes(c.State.Dir), Log: log, Mirror: mirrorConfig(c, log),
+		Client: client, Media: files, Disk: freeBytes(c.State.Dir), Log: log, Mirror: mirrorConfig(c, log),
 		CommandKeys: commandKeys, Register: c.registering(),
 	}
 	if c.Reconcile != nil {
@@ -154,6 +159,7 @@ func newClient(c Config, seq protocol.SeqSource, keys *keystore.Store, log *slog
 			Password: c.Sign.Password, VerifyResponse: c.Sign.VerifyResponse, Place: c.Sign.Place,
 			ExcludeKeys: c.Sign.ExcludeKeys, KeepEmpty: c.Sign.KeepEmpty, LowerHex: c.Sign.LowerHex,
 		},
+		Body:     protocol.BodyConfig(c.Body),
 		Envelope: protocol.Envelope(c.Envelope),
 		Seq: protocol.SeqConfig{
 			CodeWidth: c.Seq.CodeWidth, SerialWidth: c.Seq.SerialWidth, CodeMode: c.Seq.CodeMode, Partition: c.Seq.Partition,
