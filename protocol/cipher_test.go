@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -277,5 +278,38 @@ func TestTheEnvelopeIsTheDocumentedOne(t *testing.T) {
 	plain, err := aead.Open(nil, box[:12], box[12:], []byte(aad))
 	if err != nil || !strings.Contains(string(plain), `"token":`) {
 		t.Errorf("%s, %v", plain, err)
+	}
+}
+
+// The worked example of docs/bodies.md, both directions.
+func TestTheWorkedExampleOfASealedBody(t *testing.T) {
+	t.Parallel()
+	const password, plain = "1Z5M011v4P5joM9VqMr0", `{"orderNo":"4006202608010001"}`
+	page, err := os.ReadFile("../docs/bodies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := hkdf.Key(sha256.New, []byte(password), nil, bodyKeyLabel+"aes-256-gcm", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := suites()[0].aead(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sealer{suite: suites()[0], aead: aead, place: "POST\n/iccard/reportResult\n60022017080109300400000000000005"}
+	nonce := []byte("\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b")
+	for _, direction := range []string{"request", "answer"} {
+		data := base64.StdEncoding.EncodeToString(aead.Seal(nonce, nonce, []byte(plain), s.aad(direction)))
+		for _, want := range []string{fmt.Sprintf("%x", key), data, plain, password} {
+			if !strings.Contains(string(page), want) {
+				t.Errorf("%s: docs/bodies.md lacks %s", direction, want)
+			}
+		}
+		if direction == "answer" {
+			if got, sealed, why := s.open([]byte(`{"cipher":"aes-256-gcm","data":"` + data + `"}`)); string(got) != plain || !sealed || why != "" {
+				t.Errorf("%s %v %s", got, sealed, why)
+			}
+		}
 	}
 }

@@ -21,7 +21,9 @@
 // trusts, exchange.go one HTTP request, decode.go strict JSON, client.go one
 // call, dialect.go and selfservice.go a platform with other calls, money.go
 // 4006, 6002 and 6003, query.go 3010, 3019, 6004 and 6006, device.go 6001 and
-// 6005, mask.go secrets in an answer, errors.go the classes.
+// 6005, mask.go secrets in an answer, errors.go the classes,
+// verify.go signs of answers, cipher.go encrypted bodies, media.go, upload.go,
+// sniff.go and fetch.go files.
 //
 // What an interruption leaves: a session lives in RAM only and is opened anew. A
 // block of serials is reserved durably before its first use, so that a power cut
