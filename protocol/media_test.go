@@ -243,10 +243,19 @@ func TestTimesInEveryFormOfTheDocument(t *testing.T) {
 		text string
 		want time.Time
 	}{
-		{"20170731150405", want}, {"2017-07-31 15:04:05", want}, {"1501484645", want}, {"1501484645000", want},
-		{"123456789", time.Unix(123456789, 0)}, {"0", time.Unix(0, 0)},
-		{"", time.Time{}}, {"20171331150405", time.Time{}}, {"2017-07-31T15:04:05Z", time.Time{}}, {"-5", time.Time{}},
-		{"99999999999999", time.Time{}}, {"20170731 150405", time.Time{}}, {"1.5e9", time.Time{}},
+		{"20170731150405", want},
+		{"2017-07-31 15:04:05", want},
+		{"1501484645", want},
+		{"1501484645000", want},
+		{"123456789", time.Unix(123456789, 0)},
+		{"0", time.Unix(0, 0)},
+		{"", time.Time{}},
+		{"20171331150405", time.Time{}},
+		{"2017-07-31T15:04:05Z", time.Time{}},
+		{"-5", time.Time{}},
+		{"99999999999999", time.Time{}},
+		{"20170731 150405", time.Time{}},
+		{"1.5e9", time.Time{}},
 	} {
 		got, ok := parseTime(x.text)
 		if !got.Equal(x.want) || ok != !x.want.IsZero() {

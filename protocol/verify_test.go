@@ -143,11 +143,20 @@ func TestVerifyResponseModes(t *testing.T) {
 		mode, sign    string // sign: none, empty, right, wrong, number
 		strict, loose bool   // accepted: money call, other call (with a nested value)
 	}{
-		{"off", "none", true, true}, {"off", "right", true, true}, {"off", "wrong", true, true}, {"off", "number", true, true},
-		{"if_present", "none", true, true}, {"if_present", "empty", true, true}, {"if_present", "right", true, true},
-		{"if_present", "wrong", false, true}, {"if_present", "number", false, true},
-		{"require", "none", false, false}, {"require", "empty", false, false}, {"require", "right", true, true},
-		{"require", "wrong", false, false}, {"require", "number", false, false},
+		{"off", "none", true, true},
+		{"off", "right", true, true},
+		{"off", "wrong", true, true},
+		{"off", "number", true, true},
+		{"if_present", "none", true, true},
+		{"if_present", "empty", true, true},
+		{"if_present", "right", true, true},
+		{"if_present", "wrong", false, true},
+		{"if_present", "number", false, true},
+		{"require", "none", false, false},
+		{"require", "empty", false, false},
+		{"require", "right", true, true},
+		{"require", "wrong", false, false},
+		{"require", "number", false, false},
 	} {
 		c := newTestClient(t, nil, func(cfg *Config, _ *Deps) { cfg.Sign.VerifyResponse = x.mode })
 		plain := `{"state":"S","datas":[1],"timestamp":"20170801093001"}`

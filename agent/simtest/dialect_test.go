@@ -147,12 +147,7 @@ func TestPowerCutsInTheSecondDialect(t *testing.T) {
 	if only := os.Getenv("STORY"); only == "" && s.loads < s.played/2 {
 		t.Errorf("%d loads in %d worlds: the dialect does not sell", s.loads, s.played)
 	}
-	// Stories in which every report of an order is refused for their whole
-	// length end, on a platform that also loses authorisations, with "not
-	// written" parked at both kiosks now and then: the order waits for two
-	// people, in this dialect as in the document's.
-	list := slices.DeleteFunc(inTheDialect(), func(s story) bool { return strings.HasSuffix(s.name, "while another card is served") })
-	s = cutAllOf(t, list, worstInDialect, worst)
+	s = cutAllOf(t, inTheDialect(), worstInDialect, worst)
 	fmt.Printf("second dialect, worst platform: cuts=%d %v%s%s\n", s.cuts, s, note, sample())
 	s.check(t)
 }

@@ -2,6 +2,7 @@ package simtest
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -38,10 +39,12 @@ type Counted struct {
 	Tears    int // faults of cards that struck
 	Refusals int // calls that the platform answered with a result code
 	Breaches int // clauses that the platform broke, each time
+	Requeued int // parked reports a person sent again, as the alarm says
 }
 
 // Counted counts.
 func (w *World) Counted() (c Counted) {
+	c.Requeued = w.requeued
 	for _, o := range w.Platform.Orders() {
 		loads, _ := w.loaded(w.cards[o.CardNo], o)
 		c.Loads += loads
@@ -102,13 +105,36 @@ func (w *World) Aftermath(shown ...*Card) {
 		}
 	}
 	time.Sleep(25 * time.Hour)
-	for _, c := range shown { // what waited for a daily question may be collected now
+	w.person()
+	for _, c := range shown { // what waited for a daily question, or a person, may be collected now
 		w.A.Visit(c, Visit{})
 		if c.Meter != nil {
 			c.Meter.Insert(c.Image)
 		}
 	}
 	time.Sleep(time.Hour)
+}
+
+// person does what the alarm of a refused report asks for, now that its reason
+// is gone: sends it again. What the cards cannot tell, and what the platform
+// contradicts, is left as it is. Each is counted: a kiosk that parks everything
+// would be seen.
+func (w *World) person() {
+	before := w.requeued
+	for _, k := range []*Kiosk{w.A, w.B} {
+		for _, it := range k.Agent.Queue() {
+			if !strings.HasPrefix(it.Parked, "refused: ") {
+				continue
+			}
+			if err := k.Agent.Requeue(context.Background(), it.ID, "operator"); err != nil {
+				w.t.Errorf("requeue %s at kiosk %s: %v", it.Ref, k.name, err)
+			}
+			w.requeued++
+		}
+	}
+	if w.requeued > before {
+		time.Sleep(time.Hour)
+	}
 }
 
 // Judge looks at cards, meter and platform, and at the kiosks only for records

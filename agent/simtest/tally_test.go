@@ -16,6 +16,7 @@ type tally struct {
 	played                                      int
 	lost, double, stuck, conflict, manual, away int
 	loads, cuts, tears, refusals, breaches      int
+	requeued                                    int
 	clauses                                     map[int]int
 	bad                                         []string
 }
@@ -29,7 +30,7 @@ func (s *tally) add(b Books, c Counted, breaches bool, name func() string) {
 	s.lost, s.double, s.stuck = s.lost+len(b.Lost), s.double+len(b.Double), s.stuck+len(b.Stuck)
 	s.conflict, s.manual, s.away = s.conflict+len(b.Conflict), s.manual+len(b.Manual), s.away+len(b.Away)
 	s.loads, s.cuts, s.tears, s.refusals = s.loads+c.Loads, s.cuts+c.Cuts, s.tears+c.Tears, s.refusals+c.Refusals
-	s.breaches += c.Breaches
+	s.breaches, s.requeued = s.breaches+c.Breaches, s.requeued+c.Requeued
 	if s.clauses == nil {
 		s.clauses = map[int]int{}
 	}
@@ -48,6 +49,9 @@ func (s *tally) add(b Books, c Counted, breaches bool, name func() string) {
 func (s *tally) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lost=%d double=%d stuck=%d conflict=%d manual=%d away=%d", s.lost, s.double, s.stuck, s.conflict, s.manual, s.away)
+	if s.requeued > 0 {
+		fmt.Fprintf(&b, " requeued=%d", s.requeued)
+	}
 	if s.breaches > 0 {
 		fmt.Fprintf(&b, " breaches=%d", s.breaches)
 	}

@@ -57,6 +57,7 @@ type World struct {
 	seed     uint64
 	dialect  string
 	mu       sync.Mutex
+	requeued int            // reports that a person sent again
 	reached  []string       // what a story says has happened in it
 	log      *slog.Logger   // of both kiosks; one handler, so that their lines do not mix
 	tasks    map[string]int // how often a command's task was carried out, by its name
