@@ -147,7 +147,7 @@ const (
 	// order share pages; in no order each touches a leaf and a branch of its own,
 	// which bbolt holds in memory until the commit. The next batch is smaller
 	// then.
-	batchPages = 2 << 20
+	batchPages = 3 << 20
 	leastRows  = 100
 )
 

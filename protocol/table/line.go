@@ -111,34 +111,57 @@ func word(b []byte, i int) uint64 {
 	return x
 }
 
-// scan finds the separators of a line and what it is made of, eight bytes at a
-// time. UTF-8 of ASCII and three-byte characters, which is what Chinese is, is
-// proven on the way: each lead byte announces two more, at their places. Any
-// other line is left to utf8.Valid.
+// scanner is what scan has seen so far of a line, in words of eight bytes.
+type scanner struct {
+	high  uint64 // bytes that are not ASCII
+	low   uint64 // control characters
+	other uint64 // what is not proven to be UTF-8
+	leads uint64 // lead bytes of the word before
+}
+
+const rest = ^uint64(highs)
+
+// word takes the next word and marks its separators, a bit a byte. UTF-8 of
+// ASCII and three-byte characters, which is what Chinese is, is proven on the
+// way: each lead byte announces two more, at their places.
+func (s *scanner) word(x uint64) uint64 {
+	y := x & rest
+	s.low |= ((x - ones*0x20) | (y + ones)) &^ x // below a blank, or 0x7f
+	s.high |= x
+	if (x|s.leads)&highs != 0 {
+		more := x &^ (x << 1)
+		lead := x & (x << 1) & (x << 2) &^ (x << 3) & highs
+		due := lead<<8 | lead<<16 | s.leads>>56 | s.leads>>48
+		s.other |= (due^more)&highs | (x^(more|lead))&highs | equal(x, 0xE0) | equal(x, 0xED)
+		s.leads = lead
+	}
+	return ^(((y ^ ones*'|') + rest) | x | rest) >> 7 * 0x0102040810204080 >> 56
+}
+
+// scan finds the separators of a line and what it is made of, 64 bytes at a
+// time. A line that is not proven to be UTF-8 on the way is left to utf8.Valid.
 func scan(line []byte, seps []int) ([]int, content) {
-	const rest = ^uint64(highs)
-	var high, low, other, leads, found uint64
-	for i := 0; i < len(line); i += 8 {
-		x := word(line, i)
-		y := x & rest
-		low |= ((x - ones*0x20) | (y + ones)) &^ x // below a blank, or 0x7f
-		high |= x
-		if (x|leads)&highs != 0 {
-			more := x &^ (x << 1) & highs
-			lead := x & (x << 1) & (x << 2) &^ (x << 3) & highs
-			due := (lead<<8 | lead<<16 | leads>>56 | leads>>48) & highs
-			other |= (due ^ more) | ((x & highs) ^ (more | lead)) | equal(x, 0xE0) | equal(x, 0xED)
-			leads = lead
-		}
-		found |= ^(((y ^ ones*'|') + rest) | x | rest) >> 7 * 0x0102040810204080 >> 56 << (i & 63)
-		if i&63 == 56 || i+8 >= len(line) {
-			for base := i &^ 63; found != 0; found &= found - 1 {
-				seps = append(seps, base+bits.TrailingZeros64(found))
-			}
+	var s scanner
+	base := 0
+	for ; len(line)-base >= 64; base += 64 {
+		b := (*[64]byte)(line[base:])
+		found := s.word(binary.LittleEndian.Uint64(b[0:8])) | s.word(binary.LittleEndian.Uint64(b[8:16]))<<8 |
+			s.word(binary.LittleEndian.Uint64(b[16:24]))<<16 | s.word(binary.LittleEndian.Uint64(b[24:32]))<<24 |
+			s.word(binary.LittleEndian.Uint64(b[32:40]))<<32 | s.word(binary.LittleEndian.Uint64(b[40:48]))<<40 |
+			s.word(binary.LittleEndian.Uint64(b[48:56]))<<48 | s.word(binary.LittleEndian.Uint64(b[56:64]))<<56
+		for ; found != 0; found &= found - 1 {
+			seps = append(seps, base+bits.TrailingZeros64(found))
 		}
 	}
-	c := content{ascii: high&highs == 0, ctl: low&highs != 0}
-	c.utf8 = other|leads>>56|leads>>48 == 0 || utf8.Valid(line)
+	var found uint64
+	for i := base; i < len(line); i += 8 {
+		found |= s.word(word(line, i)) << (i - base)
+	}
+	for ; found != 0; found &= found - 1 {
+		seps = append(seps, base+bits.TrailingZeros64(found))
+	}
+	c := content{ascii: s.high&highs == 0, ctl: s.low&highs != 0}
+	c.utf8 = s.other|s.leads>>56|s.leads>>48 == 0 || utf8.Valid(line)
 	return seps, c
 }
 
@@ -158,7 +181,7 @@ func (r *Reader) split(line []byte) (f fault, column int) {
 		}
 	}
 	seps = append(seps, len(line))
-	r.seps, r.text = seps, line
+	r.seps = seps
 	if c.ctl {
 		return control, 0
 	}
@@ -172,18 +195,16 @@ func (r *Reader) split(line []byte) (f fault, column int) {
 			continue
 		}
 		from, to := seps[c.at]+1, seps[c.at+1]
-		for from < to && line[from] == ' ' {
-			from++
+		field := line[from:to]
+		if len(field) > 0 && (field[0] == ' ' || field[len(field)-1] == ' ') {
+			field = bytes.Trim(field, " ")
 		}
-		for from < to && line[to-1] == ' ' {
-			to--
-		}
-		c.from, c.to = from, to
-		n := to - from
+		c.field = field
+		n := len(field)
 		if n == 0 && c.required {
 			return empty, i
 		}
-		if n > c.max && utf8.RuneCount(line[from:to]) > c.max {
+		if n > c.max && utf8.RuneCount(field) > c.max {
 			return longField, i
 		}
 	}

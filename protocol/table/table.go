@@ -90,7 +90,6 @@ type Reader struct {
 	header bool
 	width  int    // fields of a row
 	seps   []int  // of the present line
-	text   []byte // the row read last
 	rules  []rule // by column
 	sum    Summary
 	err    error
@@ -101,7 +100,7 @@ type rule struct {
 	at       int // field, -1 when the table does not have it
 	max      int // characters
 	required bool
-	from, to int
+	field    []byte // of the row read last; valid until the next
 }
 
 // New makes a reader of a table with these columns, of which Name, Aliases,
@@ -152,10 +151,7 @@ func (r *Reader) Next() bool {
 
 // Field is a column of the row read last, in UTF-8 and without blanks around
 // it; empty when the table does not have the column. It is valid until Next.
-func (r *Reader) Field(column int) []byte {
-	c := &r.rules[column]
-	return r.text[c.from:c.to]
-}
+func (r *Reader) Field(column int) []byte { return r.rules[column].field }
 
 // Line is the number of the row read last; the header is line 1.
 func (r *Reader) Line() int { return r.line }
