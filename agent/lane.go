@@ -8,7 +8,7 @@ import (
 )
 
 // lane lets one backlog request through at a time: with the live one that is
-// two in flight (DESIGN.md 5). Messages come before the mirror's tables: they
+// two in flight. Messages come before the mirror's tables: they
 // make it give way, and whoever waits longest goes next.
 type lane struct {
 	turn chan struct{} // capacity 1

@@ -1,6 +1,6 @@
 // Package table reads the text tables of the downloads 3001 to 3004: a header
 // line, then a line a row, fields separated by "|". The document says nothing
-// of charset, quoting or the end; this reader follows clause 3.1 of the paper.
+// of charset, quoting or the end; this reader takes what platforms of this kind write.
 //
 //   - UTF-8 or GB18030, with or without a byte order mark, lines ended by LF or
 //     CRLF. The first line that is not ASCII decides the charset, which is the
