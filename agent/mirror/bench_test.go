@@ -202,15 +202,25 @@ func TestMemoryDoesNotGrowWithTheTable(t *testing.T) {
 // TestBatchesShrinkWhereRowsShareNoPages: what a transaction holds in memory
 // is its pages, not its rows.
 func TestBatchesShrinkWhereRowsShareNoPages(t *testing.T) {
-	for _, spread := range []bool{false, true} {
-		m := opened(t, text(body(25_000, spread)), filepath.Join(t.TempDir(), "mirror.db"))
-		if _, err := m.fetch(t.Context(), subscribers, window, mark{At: window.To}); err != nil {
-			t.Fatal(err)
+	var b batch
+	b.begin(subscribers)
+	for _, x := range []struct {
+		rows  int
+		pages int64
+		want  int
+	}{{batchRows, 100 << 10, batchRows}, {batchRows, 4 * batchPages, batchRows / 4}, {batchRows / 4, batchPages, batchRows / 4}, {3, 1 << 30, batchRows / 4}, {batchRows / 4, 1 << 30, leastRows}, {leastRows, 1, 2 * leastRows}} {
+		b.items = make([]item, x.rows)
+		if b.wrote(x.pages); b.limit != x.want {
+			t.Errorf("after %d rows in %d KB: %d, want %d", x.rows, x.pages>>10, b.limit, x.want)
 		}
-		m.close()
-		if l := m.batch.limit; (l < batchRows) != spread || l < leastRows {
-			t.Errorf("in no order %v: %d rows a batch", spread, l)
-		}
+	}
+	m := opened(t, text(body(100_000, true)), filepath.Join(t.TempDir(), "mirror.db"))
+	defer m.close()
+	if _, err := m.fetch(t.Context(), subscribers, window, mark{At: window.To}); err != nil {
+		t.Fatal(err)
+	}
+	if m.batch.limit >= batchRows {
+		t.Errorf("rows in no order: still %d a batch", m.batch.limit)
 	}
 }
 
