@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"vcckiosk/protocol"
 	"vcckiosk/protocol/catalogue"
@@ -86,6 +87,16 @@ func opened(tb testing.TB, src Source, path string) *Mirror {
 		tb.Fatal(m.fault)
 	}
 	return m
+}
+
+// cpuTime is what this process has computed so far, the kernel for it included.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 var window = protocol.Window{From: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
@@ -162,13 +173,22 @@ func BenchmarkParseAndStore(b *testing.B) {
 				ours()
 			}
 			b.StopTimer()
-			best := [2]time.Duration{1 << 62, 1 << 62}
-			for range 7 { // in turns: the machine is shared
-				best[0], best[1] = min(best[0], ours()), min(best[1], raw())
+			// In turns, and by the process's own CPU time too: the machine is shared,
+			// and who else syncs its disk is luck.
+			best, busy := [2]time.Duration{1 << 62, 1 << 62}, [2]time.Duration{1 << 62, 1 << 62}
+			for range 7 {
+				for i, f := range []func() time.Duration{ours, raw} {
+					runtime.GC()
+					at := cpuTime(b)
+					best[i] = min(best[i], f())
+					busy[i] = min(busy[i], cpuTime(b)-at)
+				}
 			}
-			ratio := float64(best[1]) / float64(best[0])
+			ratio, cpu := float64(best[1])/float64(best[0]), float64(busy[1])/float64(busy[0])
 			b.ReportMetric(ratio, "of-bbolt")
-			fmt.Fprintf(os.Stderr, "parse+store, %d rows %s: %v, bbolt alone %v: %.2f of it\n", n, x.name, best[0], best[1], ratio)
+			b.ReportMetric(cpu, "of-bbolt-cpu")
+			fmt.Fprintf(os.Stderr, "parse+store, %d rows %s: %v, bbolt alone %v: %.2f of it; CPU %v, bbolt alone %v: %.2f of it\n",
+				n, x.name, best[0], best[1], ratio, busy[0], busy[1], cpu)
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"go.etcd.io/bbolt"
 
@@ -267,6 +268,15 @@ func TestMasks(t *testing.T) {
 		}
 		if got := string(maskAddress(nil, []byte(x.addr))); got != x.wantAddr {
 			t.Errorf("address %q: %q", x.addr, got)
+		}
+	}
+}
+
+func TestPrintableIsTheLibrarys(t *testing.T) {
+	t.Parallel()
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if printable(r) != unicode.IsPrint(r) {
+			t.Fatalf("%U", r)
 		}
 	}
 }

@@ -68,10 +68,15 @@ type Meter struct {
 // hidden stands for what was masked; how much it was is not told.
 const hidden = "***"
 
+// printable is unicode.IsPrint; the usual characters are not looked up.
+func printable(r rune) bool {
+	return r >= 0x4E00 && r < 0x9FA6 || r >= ' ' && r < 0x7F || unicode.IsPrint(r)
+}
+
 // maskName keeps the first character of a name, if it has more.
 func maskName(dst, v []byte) []byte {
 	r, n := utf8.DecodeRune(v)
-	if n < len(v) && unicode.IsPrint(r) {
+	if n < len(v) && printable(r) {
 		dst = append(dst, v[:n]...)
 	}
 	return append(dst, hidden...)
@@ -82,7 +87,7 @@ func maskAddress(dst, v []byte) []byte {
 	keep := utf8.RuneCount(v) / 2
 	for i := 0; i < len(v) && keep > 0; keep-- {
 		r, n := utf8.DecodeRune(v[i:])
-		if !unicode.IsPrint(r) {
+		if !printable(r) {
 			break
 		}
 		dst = append(dst, v[i:i+n]...)
