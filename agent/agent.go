@@ -274,7 +274,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	if a.recon != nil {
-		actor("reconcile", a.recon.begin)
+		actor("reconcile", a.recon.run)
 	}
 	actor("outbox", func(ctx context.Context) error {
 		return a.outbox.Run(ctx, a.backlog)

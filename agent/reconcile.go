@@ -61,7 +61,7 @@ const (
 )
 
 const (
-	// dayTime is what one delivery may take: reports wait behind it.
+	// dayTime is what one try may take; what has arrived by then counts.
 	dayTime = 2 * time.Minute
 	// again and later are the pauses after a try that failed: two commits in
 	// the first hour, one in each hour after.
@@ -87,6 +87,7 @@ var (
 	ErrDayShrunk = errors.New("the journal no longer holds all top-ups of that day; its file is not replaced")
 	ErrNoDay     = errors.New("no reconciliation of that day")
 	ErrNoTime    = errors.New("the platform's time is not known yet")
+	errBusy      = errors.New("another day is on its way")
 )
 
 // recon is the daily reconciliation. Its schedule is two kinds of items in the
@@ -97,10 +98,12 @@ type recon struct {
 	cfg   ReconConfig
 	files Files
 	book  *daybook.Book
-	turn  chan struct{} // one day at a time
+	turn  chan struct{}   // one day at a time
+	work  chan queue.Item // for the actor, one
 
 	mu     sync.Mutex
-	closed string // latest day a file was begun for: it takes no more outcomes
+	closed string           // latest day a file was begun for: it takes no more outcomes
+	failed map[string]error // by kind and day: what the last try met
 }
 
 func newRecon(a *Agent, c ReconConfig, files Files) (*recon, error) {
@@ -128,7 +131,10 @@ func newRecon(a *Agent, c ReconConfig, files Files) (*recon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &recon{a: a, cfg: c, files: files, book: book, turn: make(chan struct{}, 1), closed: book.Last()}, nil
+	return &recon{
+		a: a, cfg: c, files: files, book: book, turn: make(chan struct{}, 1), work: make(chan queue.Item, 1),
+		closed: book.Last(), failed: map[string]error{},
+	}, nil
 }
 
 // reconDay is the day an outcome of now belongs to. A day whose file has been
@@ -254,62 +260,93 @@ func (r *recon) plan(tx *bbolt.Tx, it queue.Item, d reconcile.Day) error {
 	return err
 }
 
-// deliverDay does what a day's item asks for. Every end of it is a settlement:
-// what failed is put off to another hour on disk, and neither slows reports down
-// nor counts among the results that wait.
-func (a *Agent) deliverDay(ctx context.Context, it queue.Item) queue.Outcome {
+// deliverDay hands a day's item to the actor that talks to the file server:
+// reports of top-ups do not wait behind it. The next try is on disk before this
+// one begins, so that neither a crash nor a failure needs a commit of its own,
+// and what waits for a file server does not count among the results that wait.
+func (a *Agent) deliverDay(_ context.Context, it queue.Item) queue.Outcome {
 	r := a.recon
 	d, err := reconcile.ParseDay(it.Ref)
 	if r == nil || err != nil { // switched off since
 		return queue.Outcome{Settle: func(tx *bbolt.Tx, it queue.Item) error { return a.outbox.Remove(tx, it.ID) }}
 	}
+	why := r.lastError(it)
+	_, timeKnown := a.client.Skew()
+	switch {
+	case r.quiet(a.now()) > 0:
+		why = ErrQuiet
+	case !timeKnown:
+		why = ErrNoTime // a wrong clock must not close days that are still to come
+	case it.Kind == kindDayFile && (r.passed(d) != d || d >= reconcile.DayOf(a.now())):
+		// The clock was ahead or far behind when it was planned.
+		due := r.planned()
+		return queue.Outcome{Settle: func(tx *bbolt.Tx, it queue.Item) error { return r.plan(tx, it, due) }}
+	default:
+		select {
+		case r.work <- it:
+		default: // another day is on its way
+			return queue.Outcome{Retry: &queue.Retry{Err: errBusy, After: time.Minute}}
+		}
+	}
+	return queue.Outcome{Settle: func(tx *bbolt.Tx, it queue.Item) error { return r.putOff(tx, it, d, why) }}
+}
+
+// run is the actor.
+func (r *recon) run(ctx context.Context) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case it := <-r.work:
+			if err := r.try(ctx, it); errors.Is(err, queue.ErrInDoubt) {
+				return err
+			}
+		}
+	}
+}
+
+// try does what an item asks for. Its success is one transaction, which also
+// takes the item out of the outbox.
+func (r *recon) try(ctx context.Context, it queue.Item) error {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
 	case <-ctx.Done():
-		return retry(ctx.Err())
+		return ctx.Err()
 	}
 	ctx, cancel := context.WithTimeout(ctx, dayTime)
 	defer cancel()
-	settle, err := r.one(ctx, it, d)
-	switch {
-	case err == nil:
-		return queue.Outcome{Settle: settle}
-	case ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded), errors.Is(err, queue.ErrInDoubt):
-		return retry(err)
+	settle, err := r.one(ctx, it, reconcile.Day(it.Ref))
+	if err == nil {
+		err = r.a.writer.Do(context.WithoutCancel(ctx), settle)
 	}
-	r.noteHost(err)
-	a.log.Warn("reconciliation put off", "kind", it.Kind, "day", d, "tries", it.Rev+1, "err", err)
-	return queue.Outcome{Settle: func(tx *bbolt.Tx, it queue.Item) error { return r.putOff(tx, it, d, err) }}
+	r.noteError(it, err)
+	if err != nil {
+		r.a.log.Warn("reconciliation put off", "kind", it.Kind, "day", it.Ref, "tries", it.Rev+1, "err", err)
+	}
+	return err
 }
 
-func (r *recon) one(ctx context.Context, it queue.Item, d reconcile.Day) (func(*bbolt.Tx, queue.Item) error, error) {
-	if r.quiet(r.a.now()) > 0 {
-		return nil, ErrQuiet
-	}
-	if _, known := r.a.client.Skew(); !known {
-		return nil, ErrNoTime // a wrong clock must not close days that are still to come
-	}
+func (r *recon) one(ctx context.Context, it queue.Item, d reconcile.Day) (func(*bbolt.Tx) error, error) {
 	if it.Kind == kindDayAnswer {
 		ans, err := r.fetch(ctx, d)
 		if err != nil {
 			return nil, err
 		}
-		return func(tx *bbolt.Tx, _ queue.Item) error { return r.store(tx, ans) }, nil
-	}
-	// The clock was ahead or far behind when it was planned.
-	if due := r.passed(d); due != d || d >= reconcile.DayOf(r.a.now()) {
-		return func(tx *bbolt.Tx, it queue.Item) error { return r.plan(tx, it, r.planned()) }, nil
+		return func(tx *bbolt.Tx) error { return r.store(tx, ans) }, nil
 	}
 	s, err := r.ship(ctx, d, false)
 	if err != nil {
 		return nil, err
 	}
-	return func(tx *bbolt.Tx, _ queue.Item) error { return r.shipped(tx, s) }, nil
+	return func(tx *bbolt.Tx) error { return r.shipped(tx, s) }, nil
 }
 
-// putOff plans another try; the platform's silence about an answer ends with a
-// person.
+// putOff plans the next try before this one; why is what the last one met. The
+// platform's silence about an answer ends with a person.
 func (r *recon) putOff(tx *bbolt.Tx, it queue.Item, d reconcile.Day, why error) error {
 	wait := later
 	if it.Rev == 0 {
@@ -322,14 +359,35 @@ func (r *recon) putOff(tx *bbolt.Tx, it queue.Item, d reconcile.Day, why error) 
 	if errors.Is(why, ErrNoTime) {
 		wait = 10 * time.Minute
 	}
-	if day, ok := r.book.Get(string(d)); it.Kind == kindDayAnswer && ok &&
+	if day, ok := r.book.Get(string(d)); it.Kind == kindDayAnswer && ok && it.Rev > 0 &&
 		now.Sub(time.UnixMilli(int64(day.Shipped))) > answerPatience {
-		return r.a.park(tx, it, "no answer: "+why.Error(), audit.ReconLate)
+		return r.a.park(tx, it, fmt.Sprintf("no answer: %v", why), audit.ReconLate)
 	}
 	next := r.item(it.Kind, d, now.Add(wait))
-	next.Rev, next.Created, next.LastError = it.Rev+1, it.Created, why.Error()
+	next.Rev, next.Created = it.Rev+1, it.Created
+	if why != nil {
+		next.LastError = why.Error()
+	}
 	_, err := r.a.outbox.Put(tx, next)
 	return err
+}
+
+// lastError is what the last try of an item met since the start, nil for
+// nothing.
+func (r *recon) lastError(it queue.Item) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed[it.Kind+it.Ref]
+}
+
+func (r *recon) noteError(it queue.Item, err error) {
+	r.noteHost(err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.failed, it.Kind+it.Ref)
+	if err != nil {
+		r.failed[it.Kind+it.Ref] = err
+	}
 }
 
 // noteHost raises the alarm of a server that is not the pinned one.
