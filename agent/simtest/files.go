@@ -35,6 +35,20 @@ func newFileServer(w *World) *fileServer {
 	return s
 }
 
+// failing sets fail.
+func (s *fileServer) failing(f func(op, name string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = f
+}
+
+// editing sets edit.
+func (s *fileServer) editing(f func(file []byte) []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.edit = f
+}
+
 var china = time.FixedZone("CST", 8*3600)
 
 func (s *fileServer) put(name string, content []byte) error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,10 +160,10 @@ func TestReconcileADifferenceIsAnAlarmUntilItIsMended(t *testing.T) {
 		load(w, 1, 5000)
 		load(w, 2, 700)
 		no := string(w.A.journal.ByOrder("O1")[0].TransNo)
-		s.edit = func(file []byte) []byte {
+		s.editing(func(file []byte) []byte {
 			lost := strings.Repeat("F", 32) + "|O9|QC000A|SU0105|||1|100|33|0|20000101090000|N|S\n"
 			return append(bytes.Replace(file, []byte("|5000|"), []byte("|4000|"), 1), lost...)
-		}
+		})
 		until(t, "20000102 09:00")
 		d := result(t, w.A, "20000101")
 		if d.Alarms != 2 || len(d.Result.Differ) != 1 || d.Result.Differ[0].TransNo != no || d.Result.Differ[0].Code != "4005" ||
@@ -180,7 +181,7 @@ func TestReconcileADifferenceIsAnAlarmUntilItIsMended(t *testing.T) {
 		if !has(w.A.Agent.Status().Alarms, "recon.differs") {
 			t.Errorf("alarms after a restart %v", w.A.Agent.Status().Alarms)
 		}
-		s.edit = nil
+		s.editing(nil)
 		got, err := w.A.Agent.Reconcile(t.Context(), "20000101", "technician")
 		if err != nil || got.Alarms != 0 || got.Agreed != 2 || has(w.A.Agent.Status().Alarms, "recon.differs") {
 			t.Errorf("run again: %+v, %v, alarms %v", got.Day, err, w.A.Agent.Status().Alarms)
@@ -211,12 +212,12 @@ func TestReconcileTheFileServerIsAway(t *testing.T) {
 		w, s := reconWorld(t, vcctest.Options{Good: true})
 		defer w.Close()
 		load(w, 1, 5000)
-		s.fail = func(op, name string) error {
+		s.failing(func(op, name string) error {
 			if at := time.Now().In(china).Format("15:04"); at >= "23:30" || at < "00:30" {
 				t.Errorf("%s %s at %s, in the maintenance window", op, name, at)
 			}
 			return fmt.Errorf("put: %w", sftp.ErrLost)
-		}
+		})
 		until(t, "20000102 00:30")
 		for range 24 {
 			from := w.A.count()
@@ -238,9 +239,7 @@ func TestReconcileTheFileServerIsAway(t *testing.T) {
 		if st := w.A.Agent.Status(); !has(st.Alarms, "recon.late") {
 			t.Errorf("after 38 hours: %v", st.Alarms)
 		}
-		s.mu.Lock()
-		s.fail = nil
-		s.mu.Unlock()
+		s.failing(nil)
 		until(t, "20000103 23:00")
 		for _, day := range []string{"20000101", "20000102"} {
 			if d := result(t, w.A, day); d.Answered == 0 || d.Alarms != 0 {
@@ -251,9 +250,7 @@ func TestReconcileTheFileServerIsAway(t *testing.T) {
 			t.Errorf("afterwards: %v", st.Alarms)
 		}
 		// Changed keys are another kind of trouble.
-		s.mu.Lock()
-		s.fail = func(string, string) error { return fmt.Errorf("put: %w", sftp.ErrHostKey) }
-		s.mu.Unlock()
+		s.failing(func(string, string) error { return fmt.Errorf("put: %w", sftp.ErrHostKey) })
 		until(t, "20000104 04:00")
 		if st := w.A.Agent.Status(); !has(st.Alarms, "recon.host_key") {
 			t.Errorf("alarms %v", st.Alarms)
@@ -401,7 +398,7 @@ func TestReconcileSeesWhatWasEnteredMeanwhile(t *testing.T) {
 		late := w.A.journal.ByOrder("O1")[0]
 		late.TransNo, late.OrderNo, late.Reconciled = topup.NewTransNo(), "O2", false
 		entered := false
-		s.fail = func(op, name string) error {
+		s.failing(func(op, name string) error {
 			if op == "put" && strings.HasSuffix(name, ".sum") && !entered {
 				entered = true
 				if err := w.A.db.Update(func(tx *bbolt.Tx) error { return w.A.journal.Put(tx, late) }); err != nil {
@@ -409,7 +406,7 @@ func TestReconcileSeesWhatWasEnteredMeanwhile(t *testing.T) {
 				}
 			}
 			return nil
-		}
+		})
 		until(t, "20000102 04:00")
 		if d := result(t, w.A, "20000101"); d.Rows != 2 {
 			t.Errorf("the file has %d rows", d.Rows)
@@ -430,14 +427,14 @@ func TestReconcileKeepsNoReportWaiting(t *testing.T) {
 		w, s := reconWorld(t, vcctest.Options{Good: true})
 		defer w.Close()
 		hangs := make(chan struct{})
-		s.fail = func(string, string) error {
-			if hangs != nil {
+		var once sync.Once
+		s.failing(func(string, string) error {
+			once.Do(func() {
 				close(hangs)
-				hangs = nil
 				time.Sleep(100 * time.Second)
-			}
+			})
 			return nil
-		}
+		})
 		<-hangs
 		load(w, 1, 5000)
 		time.Sleep(10 * time.Second)
