@@ -80,10 +80,9 @@ func (s power) View(fn func(*bbolt.Tx) error) error {
 
 // mediaWorld is what outlives a power session.
 type mediaWorld struct {
-	dir  string
-	p    *vcctest.Platform
-	seq  atomic.Uint64
-	deny bool
+	dir string
+	p   *vcctest.Platform
+	seq atomic.Uint64
 }
 
 func (w *mediaWorld) Next(context.Context) (uint64, error) { return w.seq.Add(1), nil }

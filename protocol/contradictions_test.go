@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/text/encoding/simplifiedchinese"
+
 	"vcckiosk/protocol/catalogue"
 	"vcckiosk/protocol/vcctest"
 )
@@ -59,7 +61,7 @@ func TestContradictions(t *testing.T) {
 						if err := c.Token(t.Context()); err != nil {
 							t.Fatal(err)
 						}
-						if got := c.TokenInfo().Expires.Sub(time.Now()); (got - want).Abs() > time.Second {
+						if got := time.Until(c.TokenInfo().Expires); (got - want).Abs() > time.Second {
 							t.Errorf("form %d, text %v: %v, want %v", form, text, got, want)
 						}
 					})
@@ -304,6 +306,9 @@ func TestContradictions(t *testing.T) {
 		"25 defaults of a window unsaid": func(t *testing.T) {
 			c, p := played(t)
 			p.says("/addr/download", "x|y\n")
+			if _, err := c.Download(t.Context(), "3001", Window{}, nil); !errors.Is(err, ErrNotSent) {
+				t.Errorf("without a window: %v", err)
+			}
 			for _, end := range []string{"lastTimestamp", "timestamp"} {
 				_, err := readTable(t.Context(), c, "3001", end, "")
 				if e, ok := errors.AsType[*FieldError](err); !ok || e.Field != end {
@@ -327,6 +332,9 @@ func TestContradictions(t *testing.T) {
 			if got, err := readTable(t.Context(), c, "3001"); err != nil || got != sample {
 				t.Errorf("%q, %v", got, err)
 			}
+			if got := column(t, c, "3001", 3); !slices.Equal(got, []string{"153幢", "151幢"}) {
+				t.Errorf("read as %q", got)
+			}
 		},
 		"28 suppypoint": func(t *testing.T) {
 			for _, right := range []bool{false, true} {
@@ -345,11 +353,23 @@ func TestContradictions(t *testing.T) {
 			}
 		},
 		"29 机构编码 or 组织机构编码": func(t *testing.T) {
-			c, _ := played(t)
+			c, p := played(t)
 			for _, code := range []string{"3001", "3002", "3003", "3004"} {
 				for _, name := range []string{"机构编码", "组织机构编码"} {
 					if r := c.catalogue[code].in.fields[name]; r == nil || r.to != "组织机构编码" {
 						t.Errorf("%s: %s is not known", code, name)
+					}
+					i, _ := c.Interface(code)
+					var head, cells []string
+					at := 0
+					for n, f := range i.Answer {
+						if head, cells = append(head, f.Name), append(cells, "x"); f.Name == "组织机构编码" {
+							at, head[n], cells[n] = n, name, "WJ0105"
+						}
+					}
+					p.says(i.Path, strings.Join(head, "|")+"\n"+strings.Join(cells, "|")+"\n")
+					if got := column(t, c, code, at); !slices.Equal(got, []string{"WJ0105"}) {
+						t.Errorf("%s with %s: read as %q", code, name, got)
 					}
 				}
 			}
@@ -361,6 +381,9 @@ func TestContradictions(t *testing.T) {
 			p.says("/meter/download", sample)
 			if got, err := readTable(t.Context(), c, "3004"); err != nil || got != sample {
 				t.Errorf("%q, %v", got, err)
+			}
+			if got := column(t, c, "3004", 1); !slices.Equal(got, []string{"01", "02"}) {
+				t.Errorf("types read as %q", got)
 			}
 			p.says("/meter/queryMeters", `{"datas":[{"meterCode":"1400123456","resType":"01"},{"meterCode":"1400123456","resType":"02"}]}`)
 			b, err := c.Invoke(t.Context(), "3009", map[string]string{"subsCode": "3205053690"})
@@ -486,6 +509,18 @@ func TestContradictions(t *testing.T) {
 					if missing == 0 && (err != nil || got != whole) || missing > 0 && !errors.Is(err, ErrTransport) {
 						t.Errorf("%q, %d missing: %q, %v", whole, missing, got, err)
 					}
+				}
+			}
+			const plain = "\ufeff气户户号|气户名称|地址编码|地址明细|气户类型|气户状态|组织机构编码\r\n1|张|x|x|1|A|WJ0105"
+			gbk, err := simplifiedchinese.GBK.NewEncoder().String(plain[len("\ufeff"):])
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range []string{plain, plain + "\r\n", gbk, gbk + "\n"} {
+				c, p := played(t)
+				p.says("/subs/download", text)
+				if got := column(t, c, "3003", 1); !slices.Equal(got, []string{"张"}) {
+					t.Errorf("%q is read as %q", text, got)
 				}
 			}
 		},

@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"vcckiosk/protocol/table"
 	"vcckiosk/protocol/vcctest"
 )
 
@@ -88,8 +90,24 @@ func readTable(ctx context.Context, c *Client, code string, more ...string) (str
 	return string(got), err
 }
 
+// column downloads a table and returns one column of it; a row that is set aside
+// is an error.
+func column(t *testing.T, c *Client, code string, n int) []string {
+	t.Helper()
+	end := time.Date(2026, 8, 2, 0, 0, 0, 0, shanghai())
+	var got []string
+	sum, err := c.Download(t.Context(), code, Window{OrgCode: "WJ0105", From: end.AddDate(0, 0, -1), To: end}, func(r *table.Reader) error {
+		got = append(got, string(r.Field(n)))
+		return nil
+	})
+	if err != nil || sum.Bad != 0 {
+		t.Errorf("%s: %d rows set aside, %v", code, sum.Bad, err)
+	}
+	return got
+}
+
 // opaque plays values of a column or field the document has no list for.
-func opaque(t *testing.T, code, column string, values ...string) {
+func opaque(t *testing.T, code, field string, values ...string) {
 	t.Helper()
 	c, p := played(t)
 	i, _ := c.Interface(code)
@@ -97,22 +115,25 @@ func opaque(t *testing.T, code, column string, values ...string) {
 	at := -1
 	for n, f := range i.Answer {
 		names, cells = append(names, f.Name), append(cells, "x")
-		if f.Name == column {
+		if f.Name == field {
 			at = n
 		}
 	}
 	if at < 0 {
-		t.Fatalf("%s has no column %s", code, column)
+		t.Fatalf("%s has no column %s", code, field)
 	}
 	for _, v := range values {
 		if why := typeRule(i.Answer[at]).check(v); why != "" {
-			t.Errorf("%s: %s %q: %s", code, column, v, why)
+			t.Errorf("%s: %s %q: %s", code, field, v, why)
 		}
 		cells[at] = v
 		text := strings.Join(names, "|") + "\n" + strings.Join(cells, "|") + "\n"
 		p.says(i.Path, text)
 		if got, err := readTable(t.Context(), c, code); err != nil || got != text {
 			t.Errorf("%s: %q, %v", code, got, err)
+		}
+		if got := column(t, c, code, at); !slices.Equal(got, []string{v}) {
+			t.Errorf("%s: read as %q", code, got)
 		}
 	}
 }

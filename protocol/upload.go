@@ -29,7 +29,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.file.Read(p[:min(int64(len(p)), b.left)])
 	b.left -= int64(n)
-	if err == io.EOF { //nolint:errorlint // io.Reader's contract is the value itself
+	if err == io.EOF {
 		if err = nil; b.left > 0 {
 			err = io.ErrUnexpectedEOF
 		}
