@@ -71,7 +71,7 @@ $(LINT): .ci/go.mod .ci/go.sum
 # The cache is this checkout's own: one shared between checkouts reports findings in files that are gone.
 lint: $(LINT) ## format, import directions and the rest of .golangci.yml
 	$(LINT) fmt --diff
-	GOLANGCI_LINT_CACHE=$(CURDIR)/bin/tools/cache $(LINT) run ./...
+	GOLANGCI_LINT_CACHE=$(CURDIR)/bin/tools/cache $(LINT) run --allow-parallel-runners ./...
 
 fmt: $(LINT) ## format as lint wants it
 	$(LINT) fmt

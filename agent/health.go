@@ -192,6 +192,11 @@ func (a *Agent) askTime(ctx context.Context) {
 	}
 }
 
+// customerFirst is how long a heartbeat waits for a customer to be done: beside
+// a customer's call it would take the one connection that is open, or another,
+// and a handshake is what a customer on a slow line notices.
+const customerFirst = 2 * time.Minute
+
 // heartbeat tells the platform how the kiosk is. Its phase is a hash of the
 // kiosk's id, so that a fleet does not speak in chorus.
 func (a *Agent) heartbeat(ctx context.Context) error {
@@ -217,6 +222,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 		wait = a.cfg.Heartbeat
+		a.Screen.quiet(ctx, customerFirst)
 		a.review()
 		a.trim(ctx)
 		a.commands.settleInterrupted(ctx)

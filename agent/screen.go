@@ -192,6 +192,19 @@ func (s *Screen) replace(v View) {
 	s.changed = make(chan struct{})
 }
 
+// quiet returns when nobody is being served, or after limit, or with ctx.
+func (s *Screen) quiet(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	v := s.View()
+	for v.Stage == StageReading || v.Stage == StageChoose || v.Stage == StageConfirm || v.Stage == StageWorking {
+		var err error
+		if v, err = s.Wait(ctx, v.Serial); err != nil {
+			return
+		}
+	}
+}
+
 // session names the present customer.
 func (s *Screen) session() uint64 {
 	s.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vcckiosk/agent"
+	"vcckiosk/agent/topup"
 	"vcckiosk/protocol/vcctest"
 )
 
@@ -41,6 +42,38 @@ func (k *Kiosk) hesitate(t *testing.T, c *Card, how time.Duration) (list, confir
 	k.Slot.Remove()
 	until(agent.StageIdle)
 	return list, confirm, end
+}
+
+// TestAHeartbeatWaitsForTheCustomer: it comes as soon as nobody is served.
+func TestAHeartbeatWaitsForTheCustomer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var beats []time.Time
+		w := NewWorld(t, vcctest.Options{Good: true, Hook: func(c vcctest.Call) vcctest.Action {
+			if c.Code == "6004" {
+				beats = append(beats, time.Now())
+			}
+			return vcctest.Action{}
+		}}, nil)
+		defer w.Close()
+		c := w.AddPurse(1)
+		w.Pay(c, "ONE", 300)
+		w.A.On()
+		for len(beats) == 0 {
+			time.Sleep(time.Minute)
+		}
+		due := beats[0].Add(time.Hour)
+		time.Sleep(time.Until(due.Add(-10 * time.Second)))
+		seen := len(beats)
+		if _, _, end := w.A.hesitate(t, c, 40*time.Second); end.Outcome != topup.OutcomeWritten {
+			t.Fatalf("%+v", end)
+		}
+		done := time.Now()
+		time.Sleep(time.Second)
+		if len(beats) != seen+1 || beats[seen].Before(due.Add(29*time.Second)) || beats[seen].After(done) {
+			t.Errorf("due %v, customer done %v, heartbeats %v", due, done, beats[seen:])
+		}
+	})
 }
 
 // TestThePriceIsShownToWhoHesitates: it is asked for beside the customer, never
