@@ -44,6 +44,9 @@ func (a *Agent) backlog(ctx context.Context, it queue.Item) queue.Outcome {
 type Account struct {
 	mirror.Subscriber
 	Meters []mirror.Meter `json:"meters"`
+	// Words are what its codes mean, by appendix and code ("DA": state A), as far
+	// as dictionary or catalogue know them.
+	Words map[string]string `json:"words"`
 }
 
 // Account looks an account up in the mirror for a technician; who and the last
@@ -62,7 +65,18 @@ func (a *Agent) Account(ctx context.Context, subsCode, who string) (Account, err
 	if err != nil {
 		return Account{}, fmt.Errorf("look up its meters: %w", err)
 	}
-	return Account{Subscriber: s, Meters: append([]mirror.Meter{}, list...)}, nil
+	out := Account{Subscriber: s, Meters: append([]mirror.Meter{}, list...), Words: map[string]string{}}
+	explain := func(appendix, code string) {
+		if w := a.Mirror.Word(appendix, code); w != "" {
+			out.Words[appendix+code] = w
+		}
+	}
+	explain("D", s.State)
+	for _, x := range list {
+		explain("E", x.Type)
+		explain("F", x.Model)
+	}
+	return out, nil
 }
 
 // ResyncMirror has the mirror dropped and pulled again.

@@ -337,6 +337,12 @@ func (m *Mirror) turn(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := m.refresh(ctx); err != nil && ctx.Err() == nil {
+		if errors.Is(err, ErrYield) || errors.Is(err, errDamaged) {
+			return err
+		}
+		m.d.Log.Info("dictionary not refreshed", "err", err) // its time comes with the next pull
+	}
 	return nil
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // bucket is this package's one bucket; in it lies one for each table, one for
-// the marks and one for the meters by their owner.
+// the marks, one for the meters by their owner and one for the dictionary.
 var bucket = []byte("mirror")
 
 var (
@@ -71,7 +71,7 @@ func (m *Mirror) openFile(ctx context.Context) (*bbolt.DB, error) {
 			if err != nil {
 				return err
 			}
-			for _, name := range [][]byte{marksBucket, ownerBucket, []byte(addresses), []byte(supplyPoints), []byte(subscribers), []byte(meters)} {
+			for _, name := range [][]byte{marksBucket, ownerBucket, dictBucket, []byte(addresses), []byte(supplyPoints), []byte(subscribers), []byte(meters)} {
 				if _, err := root.CreateBucketIfNotExists(name); err != nil {
 					return err
 				}

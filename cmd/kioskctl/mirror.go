@@ -86,9 +86,15 @@ func (t *tool) mirrorLookup(ctx context.Context, args []string) error {
 		return err
 	}
 	t.show(a, func(w io.Writer) {
-		fmt.Fprintf(w, "account\t%s, kind %s, state %s\nname\t%s\naddress\t%s %s (%s)\n", a.Code, a.Kind, a.State, a.Name, a.Street, a.Address, a.AddrCode)
+		word := func(appendix, code string) string {
+			if s := a.Words[appendix+code]; s != "" {
+				return code + " " + s
+			}
+			return code
+		}
+		fmt.Fprintf(w, "account\t%s, kind %s, state %s\nname\t%s\naddress\t%s %s (%s)\n", a.Code, a.Kind, word("D", a.State), a.Name, a.Street, a.Address, a.AddrCode)
 		for _, m := range a.Meters {
-			fmt.Fprintf(w, "meter\t%s, type %s, model %s, state %s, maker %s\n", m.Code, m.Type, m.Model, m.State, m.Factory)
+			fmt.Fprintf(w, "meter\t%s, type %s, model %s, state %s, maker %s\n", m.Code, word("E", m.Type), word("F", m.Model), m.State, m.Factory)
 		}
 	})
 	return nil
