@@ -25,6 +25,9 @@ var situations = []struct {
 		"torn at the first gas byte", "torn at image byte 9", "torn in the commit field", "torn at the first count byte",
 		"torn at the last count byte", "torn between gas and count", "torn before its code is checked", "torn after its code is checked",
 	}},
+	{what: "torn image, platform in trouble when asked whose the order is", reached: "6006 refused", stories: []string{
+		"torn memory card, platform in trouble when asked whose the order is",
+	}},
 	{what: "report answer lost", stories: []string{"report answer lost", "answer to revision 2 lost", "report answered as a web page"}},
 	{what: "authorise answer lost", stories: []string{"authorise answer lost", "both authorise answers lost", "authorise answered for another order"}},
 	{what: "authorise executed after our give-back", stories: []string{"authorise executed after our give-back"}},

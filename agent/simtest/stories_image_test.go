@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"vcckiosk/cardreader/simcard"
+	"vcckiosk/protocol/vcctest"
 )
 
 // imageStories tear a memory card at its places: inside prices and checks,
@@ -54,6 +55,22 @@ var imageStories = []story{
 	{"torn memory card never returns", good, func(w *World) []*Card {
 		oneImage(w, simcard.Strict, tornImage(9, simcard.Erased))
 		return nil
+	}},
+	// The question whose the order is comes back with a code that is not about the order.
+	{"torn memory card, platform in trouble when asked whose the order is", good, func(w *World) []*Card {
+		refused := 0
+		w.Platform.SetHook(func(c vcctest.Call) vcctest.Action {
+			if c.Code == "6006" && refused == 0 {
+				refused++
+				w.Reach("6006 refused")
+				return vcctest.Action{Code: "50000"}
+			}
+			return vcctest.Action{}
+		})
+		c := oneImage(w, simcard.Strict, tornImage(3, simcard.Erased))
+		w.Pay(c[0], "O2", 900)
+		w.A.Visit(c[0], Visit{})
+		return c
 	}},
 	{"another order asked for elsewhere while a memory card is held", good, func(w *World) []*Card {
 		c := oneImage(w, simcard.Strict, tornImage(3, simcard.Erased))
