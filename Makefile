@@ -148,7 +148,7 @@ RIG := bin/rig
 # kioskd as it is shipped, with PC/SC; the platform beside it.
 rig-bin:
 	@mkdir -p $(RIG)
-	@CGO_ENABLED=1 $(GO) build -tags pcsc -trimpath -o $(RIG)/ ./cmd/kioskd ./cmd/kioskctl
+	@CGO_ENABLED=1 $(GO) build -tags pcsc $(RELEASE) -o $(RIG)/ ./cmd/kioskd ./cmd/kioskctl
 	@$(PURE) $(GO) build $(SIM) -o $(RIG)/ ./cmd/vccsim
 
 rig: ## real processes under kill -9, real pcscd, nginx, broken lines; FULL=1 for the full number

@@ -220,7 +220,7 @@ func TestTheCureDoesNotDisturbAnEmptyRealReader(t *testing.T) {
 		}
 		quiet(fresh + waitLimit)
 		before, began := switches(p.T), time.Now()
-		quiet(4 * waitLimit)
+		quiet(2 * waitLimit)
 		p.Logf("idle: %.1f voluntary context switches a second in the whole process", float64(switches(p.T)-before)/time.Since(began).Seconds())
 		p.insert(newCard())
 		p.event(ctx, r, cardreader.CardIn)

@@ -30,9 +30,9 @@ const (
 	watchdog = 15 * time.Second
 	// overdue is how long the service may be silent beyond what it was asked for before it counts as away.
 	overdue = 5 * time.Second
-	// waitLimit bounds a wait. Each return costs a burst of some 25 context switches in the process, so a second would be
-	// most of what an idle kiosk does.
-	waitLimit = 5 * time.Second
+	// waitLimit bounds a wait. Each return costs a burst of some 25 context switches in the process and more on a busy
+	// machine, which is most of what an idle kiosk does: four a second is what it may.
+	waitLimit = 10 * time.Second
 	// freshLimit bounds a wait while something has just happened, and while the reader is away: pcscd does not tell of every
 	// change, and a wait for readers does not see one that came just before.
 	freshLimit = time.Second

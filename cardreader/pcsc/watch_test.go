@@ -244,8 +244,8 @@ func TestAnEmptyReaderIsLeftInPeace(t *testing.T) {
 		if n := w.f.count("revive"); n < 3 || n > 10 {
 			w.Errorf("power asked for %d times in an hour, want 3 to 10", n)
 		}
-		if n := w.f.count("wait") - waits; n > 800 {
-			w.Errorf("%d waits in an hour, want one in 5 s", n)
+		if n := w.f.count("wait") - waits; n > 420 {
+			w.Errorf("%d waits in an hour, want one in 10 s", n)
 		}
 		w.f.insert(newCard())
 		w.event(cardreader.CardIn)
@@ -266,8 +266,8 @@ func TestACardForgottenInTheReaderIsLeftInPeace(t *testing.T) {
 			}
 			waits := w.f.count("wait")
 			w.quiet(time.Hour)
-			if n := w.f.count("wait") - waits; n > 1500 {
-				w.Errorf("%d waits in an hour, want two in 5 s at most", n)
+			if n := w.f.count("wait") - waits; n > 800 {
+				w.Errorf("%d waits in an hour, want two in 10 s at most", n)
 			}
 		})
 	}
