@@ -21,7 +21,6 @@
 //	  agent/media         files that wait for upload: content in a folder, entries over *bbolt.Tx
 //	  agent/chain         CRC and chain under every stored line, used by journal, audit and daybook
 //	  agent/mirror        masked rows of 3001 to 3004 in a disposable file of its own; off by default
-//	  agent/chain         CRC and chain under every stored line, used by journal and audit
 //	  agent/localapi      the unix sockets of operator and technician
 //	  agent/doctor        what keeps a kiosk from serving, in words with the next step
 //	  agent/metrics       the same for Prometheus
@@ -52,9 +51,7 @@
 //
 // deploy has unit, package and what proves them; cmd/kioskd/rigtest plays with real processes and real peers.
 //
-// Room is kept for modem (key reset by SMS), protocol/keysms, agent/mirror, agent/device and
-// Room is kept for modem (key reset by SMS), protocol/keysms, protocol/reconcile, agent/device and
-// cmd/kioskkeys: the README's table says what is there.
+// Room is kept for modem (key reset by SMS), protocol/keysms, agent/device and cmd/kioskkeys: the README's table says what is there.
 //
 // Imports go one way, cmd -> agent -> {cardreader, keystore, modem, protocol, queue}. The five never import each other or
 // agent; what they share is *bbolt.Tx and the standard library. Simulators are imported by tests, agent/simtest and
