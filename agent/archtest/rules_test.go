@@ -49,8 +49,8 @@ var inside = map[string][]string{
 	"protocol/reconcile":      nil,                                                 // a day's file is a function of its rows
 	"protocol/reconcile/sftp": nil,                                                 // carries bytes and knows no rows
 	"agent/daybook":           {"agent/chain", "agent/topup"},
-	"protocol/table":          {"protocol/catalogue"},                  // pure: what it reads is handed in
-	"agent/mirror":            {"protocol", "protocol/table", "queue"}, // no top-up may come to depend on it
+	"protocol/table":          {"protocol/catalogue"},                                        // pure: what it reads is handed in
+	"agent/mirror":            {"protocol", "protocol/catalogue", "protocol/table", "queue"}, // no top-up may come to depend on it
 }
 
 // simulators make money and gas out of nothing: they are for tests and for the tools named in mayUseSimulators.
