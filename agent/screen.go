@@ -192,12 +192,13 @@ func (s *Screen) replace(v View) {
 	s.changed = make(chan struct{})
 }
 
-// quiet returns when nobody is being served, or after limit, or with ctx.
+// quiet returns when nobody waits for the kiosk (who chooses is waited for), or
+// after limit, or with ctx.
 func (s *Screen) quiet(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	v := s.View()
-	for v.Stage == StageReading || v.Stage == StageChoose || v.Stage == StageConfirm || v.Stage == StageWorking {
+	for v.Stage == StageReading || v.Stage == StageWorking {
 		var err error
 		if v, err = s.Wait(ctx, v.Serial); err != nil {
 			return

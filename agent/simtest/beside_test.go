@@ -2,6 +2,8 @@ package simtest
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,34 +46,56 @@ func (k *Kiosk) hesitate(t *testing.T, c *Card, how time.Duration) (list, confir
 	return list, confirm, end
 }
 
-// TestAHeartbeatWaitsForTheCustomer: it comes as soon as nobody is served.
+// TestAHeartbeatWaitsForTheCustomer: it does not run beside the calls a customer
+// waits for, and not until a customer has chosen.
 func TestAHeartbeatWaitsForTheCustomer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var beats []time.Time
 		w := NewWorld(t, vcctest.Options{Good: true, Hook: func(c vcctest.Call) vcctest.Action {
-			if c.Code == "6004" {
+			mu.Lock()
+			defer mu.Unlock()
+			switch c.Code {
+			case "6004":
 				beats = append(beats, time.Now())
+			case "3010":
+				return vcctest.Action{Delay: 10 * time.Second} // a bad line
 			}
 			return vcctest.Action{}
 		}}, nil)
 		defer w.Close()
+		last := func() (n int, at time.Time) {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(beats) > 0 {
+				at = beats[len(beats)-1]
+			}
+			return len(beats), at
+		}
 		c := w.AddPurse(1)
-		w.Pay(c, "ONE", 300)
 		w.A.On()
-		for len(beats) == 0 {
+		n, due := last()
+		for n == 0 {
 			time.Sleep(time.Minute)
+			n, due = last()
 		}
-		due := beats[0].Add(time.Hour)
-		time.Sleep(time.Until(due.Add(-10 * time.Second)))
-		seen := len(beats)
-		if _, _, end := w.A.hesitate(t, c, 40*time.Second); end.Outcome != topup.OutcomeWritten {
-			t.Fatalf("%+v", end)
-		}
-		done := time.Now()
-		time.Sleep(time.Second)
-		if len(beats) != seen+1 || beats[seen].Before(due.Add(29*time.Second)) || beats[seen].After(done) {
-			t.Errorf("due %v, customer done %v, heartbeats %v", due, done, beats[seen:])
+		for _, x := range []struct {
+			order       string
+			early, late time.Duration // the card comes in so long before the heartbeat is due; the heartbeat comes so late
+		}{{"WAITS", 5 * time.Second, 5 * time.Second}, {"CHOOSES", 20 * time.Second, 0}} {
+			w.Pay(c, x.order, 300)
+			due = due.Add(time.Hour)
+			time.Sleep(time.Until(due.Add(-x.early)))
+			before, _ := last()
+			if _, _, end := w.A.hesitate(t, c, 40*time.Second); end.Outcome != topup.OutcomeWritten {
+				t.Fatalf("%+v", end)
+			}
+			n, at := last()
+			if n != before+1 || at.Sub(due).Round(time.Second) != x.late {
+				t.Errorf("%s: %d heartbeats, %v late, want one %v late", x.order, n-before, at.Sub(due), x.late)
+			}
+			due = at
 		}
 	})
 }
@@ -95,12 +119,12 @@ func TestThePriceIsShownToWhoHesitates(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				asked := 0
+				var asked atomic.Int32
 				w := NewWorld(t, vcctest.Options{Good: true, Hook: func(c vcctest.Call) vcctest.Action {
 					if c.Code != "3019" {
 						return vcctest.Action{}
 					}
-					asked++
+					asked.Add(1)
 					return x.action
 				}}, nil)
 				defer w.Close()
@@ -109,13 +133,13 @@ func TestThePriceIsShownToWhoHesitates(t *testing.T) {
 				w.A.On()
 				for _, order := range []string{"ONE", "TWO"} {
 					w.Pay(c, order, 300)
-					asked = 0
+					asked.Store(0)
 					list, confirm, end := w.A.hesitate(t, c, x.how)
 					if end.Note == nil || end.Note.Code != "written" || end.Price != nil {
 						t.Errorf("%s: %+v", order, end)
 					}
-					if asked != x.asked || (list.Price != nil) != x.shown || (confirm.Price != nil) != x.shown {
-						t.Errorf("%s: asked %d times, want %d; shown %v, %v, want %t", order, asked, x.asked, list.Price, confirm.Price, x.shown)
+					if int(asked.Load()) != x.asked || (list.Price != nil) != x.shown || (confirm.Price != nil) != x.shown {
+						t.Errorf("%s: asked %d times, want %d; shown %v, %v, want %t", order, asked.Load(), x.asked, list.Price, confirm.Price, x.shown)
 					}
 					if p := list.Price; p != nil && (len(p.Steps) != 3 || p.Steps[0].Price != "2.67" || p.Unit == "") {
 						t.Errorf("price %+v", p)
