@@ -147,6 +147,7 @@ func serve(ctx context.Context, c Config, o *opened, log *slog.Logger) error {
 		return err
 	}
 	wg.Go(func() { supervise(ctx, a, log) })
+	wg.Go(func() { giveBack(ctx) })
 	log.Info("serving", "device", c.Device.ID, "reader", o.parts.Reader.Name(), "driver", c.Reader.Driver)
 	return a.Run(ctx)
 }

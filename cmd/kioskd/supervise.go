@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -56,6 +57,19 @@ func supervise(ctx context.Context, a supervised, log *slog.Logger) {
 			return
 		case <-time.After(every):
 		}
+	}
+}
+
+// settled is how long after its start a kiosk has read what it will read.
+const settled = 10 * time.Second
+
+// giveBack returns to the system, once, the memory that only the start needed:
+// the files were read through, and a kiosk runs for months.
+func giveBack(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(settled):
+		debug.FreeOSMemory()
 	}
 }
 

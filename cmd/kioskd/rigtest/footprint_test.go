@@ -128,6 +128,7 @@ func (k *kiosk) untilReady(t testing.TB) time.Duration {
 	defer l.Close()
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program(t, "kioskd"), "--config", k.config)
 	cmd.Env = append(os.Environ(), "PCSCLITE_CSOCK_NAME="+k.pcscd.socket, "NOTIFY_SOCKET="+sock)
+	cmd.Env = append(cmd.Env, unitEnvironment(t)...)
 	from := time.Now()
 	p, err := launch(filepath.Join(k.dir, "kioskd.log"), cmd)
 	must(t, err)
@@ -188,4 +189,22 @@ func openFiles(t testing.TB, pid int) int {
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
 	must(t, err)
 	return len(fds)
+}
+
+// unitEnvironment is what the shipped unit sets, so that memory is measured as
+// it will be on a kiosk. In a system of its own systemd has set it already.
+func unitEnvironment(t testing.TB) []string {
+	t.Helper()
+	unit, err := os.ReadFile(filepath.Join("..", "..", "..", "deploy", "systemd", "kioskd.service"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	must(t, err)
+	for line := range strings.Lines(string(unit)) {
+		if vars, is := strings.CutPrefix(strings.TrimSpace(line), "Environment="); is {
+			return strings.Fields(vars)
+		}
+	}
+	t.Fatal("the unit sets no environment: has it moved?")
+	return nil
 }

@@ -205,6 +205,7 @@ func (k *kiosk) on(t testing.TB) error {
 	}
 	cmd := exec.Command(run[0], append(run[1:], "--config", k.config)...)
 	cmd.Env = append(os.Environ(), "PCSCLITE_CSOCK_NAME="+k.pcscd.socket)
+	cmd.Env = append(cmd.Env, unitEnvironment(t)...)
 	var err error
 	k.p, err = launch(filepath.Join(k.dir, "kioskd.log"), cmd)
 	k.started.Add(1)

@@ -21,7 +21,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -55,15 +57,31 @@ func peer(t testing.TB, paths ...string) string {
 	return ""
 }
 
-// freePort is a loopback port nobody listens on now.
+// lastPort is where the search for the next free port goes on.
+var lastPort atomic.Int64
+
+// freePort is a port nobody listens on now, nor on the one after it: a virtual
+// reader takes both. It lies below those the kernel gives to whoever connects,
+// so that a peer that starts a moment later still finds it free.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	lastPort.CompareAndSwap(0, int64(10_000+os.Getpid()%500*20))
+	for range 1000 {
+		port := int(lastPort.Add(2))
+		if isFree(port) && isFree(port+1) {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no two free ports")
+	return 0
+}
+
+func isFree(port int) bool {
+	l, err := net.Listen("tcp4", ":"+strconv.Itoa(port))
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // process is one child; what it prints goes to a file.
