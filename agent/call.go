@@ -60,7 +60,11 @@ func (a *Agent) Call(ctx context.Context, code string, fields map[string]string,
 		return nil, &protocol.FieldError{Interface: code, Field: "code", Why: "no such interface"}
 	case !i.Read:
 		return nil, ErrNotReading
-	case !a.calls.take(time.Now()):
+	}
+	if err := a.client.Check(code, fields); err != nil { // costs nobody anything
+		return nil, err
+	}
+	if !a.calls.take(time.Now()) {
 		return nil, ErrTooOften
 	}
 	a.event(ctx, audit.OperatorCall, map[string]string{"code": i.Code, "fields": strings.Join(slices.Sorted(maps.Keys(fields)), ","), "who": who})

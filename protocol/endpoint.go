@@ -98,9 +98,36 @@ func (e *Envelope) defaults() error {
 			return fmt.Errorf("envelope.%s: %q is not a name", f.field, *f.v)
 		}
 	}
+	for _, apart := range [][]struct{ field, v string }{
+		{{"seq", e.Seq}, {"token", e.Token}, {"sign", e.Sign}},
+		{{"code", e.Code}, {"msg", e.Msg}, {"data", e.Data}},
+	} {
+		for i, a := range apart {
+			for _, b := range apart[:i] {
+				if a.v != "" && a.v == b.v {
+					return fmt.Errorf("envelope.%s and envelope.%s are both called %q", b.field, a.field, a.v)
+				}
+			}
+		}
+	}
+	if strings.Contains(e.Data, ".") {
+		return fmt.Errorf("envelope.data: %q: want one member of the answer, not a path", e.Data)
+	}
+	known := map[string]bool{}
+	for _, r := range catalogue.Results() {
+		known[r.Code] = true
+	}
+	for _, s := range e.Success {
+		if known[s] && s != "0" {
+			return fmt.Errorf("envelope.success: %q is a code of the catalogue that means something else", s)
+		}
+	}
 	for from, to := range e.Codes {
-		if !resultForm.MatchString(to) {
-			return fmt.Errorf("envelope.codes: %q: %q is not a result code of the catalogue", from, to)
+		switch {
+		case !known[to] || to == "0":
+			return fmt.Errorf("envelope.codes: %q: %q is not a result code of the catalogue (docs/protocol-coverage.md, A)", from, to)
+		case from == "0" || slices.Contains(e.Success, from):
+			return fmt.Errorf("envelope.codes: %q is a success, it cannot be an error too", from)
 		}
 	}
 	return nil
@@ -137,6 +164,16 @@ func override(table []catalogue.Interface, rows map[string]Endpoint, env *Envelo
 		}
 		if err == nil {
 			err = row.used(e)
+		}
+		if err == nil && row.Code != "" && row.Code != code && slices.ContainsFunc(table, func(i catalogue.Interface) bool { return i.Code == row.Code }) {
+			err = fmt.Errorf("code: %s is another interface's", row.Code)
+		}
+		if err == nil && e.Method != catalogue.Post && e.Method != catalogue.Push {
+			for _, common := range []string{env.Seq, env.Token, env.Sign} {
+				if r := e.out.wireName(common); r != "" {
+					err = fmt.Errorf("names: %s is called %q, as every call's own parameter is", r, common)
+				}
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("endpoints: interface %s: %w", code, err)

@@ -24,42 +24,59 @@ import (
 // ErrTransport: retry an interface that only reads; of another one the outcome
 // is unknown.
 func (c *Client) Invoke(ctx context.Context, code string, fields map[string]string) (json.RawMessage, error) {
-	e := c.catalogue[code]
-	switch {
-	case e == nil, c.dialect.isStep(code):
-		return nil, &FieldError{Interface: code, Field: "code", Why: "no such interface"}
-	case !e.Session() || slices.Contains([]string{codeAuthorize, codeReport, codeReverse}, code),
-		e.Method == catalogue.Multipart, e.Shape == catalogue.Table, e.Shape == catalogue.File:
-		return nil, &FieldError{Interface: code, Field: "code", Why: "is not called with free fields"}
-	}
-	fields = maps.Clone(fields)
-	for name, own := range map[string]string{"deviceId": c.deviceID(), "orgCode": c.OrgCode} {
-		if f, has := e.fields[name]; has && f.Required && fields[name] == "" {
-			if fields == nil {
-				fields = map[string]string{}
-			}
-			fields[name] = own
-		}
-	}
-	if err := e.complete(code, fields); err != nil {
+	fields, body, err := c.built(code, fields)
+	if err != nil {
 		return nil, err
-	}
-	var body []byte
-	if e.own == catalogue.Post {
-		var err error
-		if body, err = e.object(code, fields); err != nil {
-			return nil, err
-		}
-		fields = nil
 	}
 	v, err := c.do(ctx, code, fields, body, false)
 	if err != nil {
 		return nil, err
 	}
+	e := c.catalogue[code]
 	if why := e.typed(v); why != "" {
 		return nil, &CallError{Interface: code, Method: e.Method, Path: e.Path, Reason: why, class: []error{ErrTransport}}
 	}
 	return v.appendJSON(nil), nil
+}
+
+// Check tells what Invoke would refuse before it sends anything.
+func (c *Client) Check(code string, fields map[string]string) error {
+	fields, _, err := c.built(code, fields)
+	if err != nil {
+		return err
+	}
+	return c.catalogue[code].checkParams(code, fields)
+}
+
+// built checks the fields of a call and puts them into a query or a body.
+func (c *Client) built(code string, fields map[string]string) (map[string]string, []byte, error) {
+	e := c.catalogue[code]
+	switch {
+	case e == nil, c.dialect.isStep(code):
+		return nil, nil, &FieldError{Interface: code, Field: "code", Why: "no such interface"}
+	case !e.Session() || slices.Contains([]string{codeAuthorize, codeReport, codeReverse}, code),
+		e.Method == catalogue.Multipart, e.Shape == catalogue.Table, e.Shape == catalogue.File:
+		return nil, nil, &FieldError{Interface: code, Field: "code", Why: "is not called with free fields"}
+	}
+	out := map[string]string{}
+	for name, v := range fields {
+		if v = strings.TrimSpace(v); v != "" {
+			out[name] = v
+		}
+	}
+	for name, own := range map[string]string{"deviceId": c.deviceID(), "orgCode": c.OrgCode} {
+		if f, has := e.fields[name]; has && f.Required && out[name] == "" && own != "" {
+			out[name] = own
+		}
+	}
+	if err := e.complete(code, out); err != nil {
+		return nil, nil, err
+	}
+	if e.own != catalogue.Post {
+		return out, nil, nil
+	}
+	body, err := e.object(code, out)
+	return nil, body, err
 }
 
 // complete wants every required field and no unknown one.

@@ -38,7 +38,7 @@ func newNames(fields []catalogue.Field, row Endpoint, answer bool) (*names, erro
 		}
 		n := at[parent]
 		wire := last
-		if w := row.Names[f.Name]; w != "" {
+		if w, has := row.Names[f.Name]; has {
 			wire = w
 			if !nameForm.MatchString(w) {
 				return nil, fmt.Errorf("names: %s: %q is not a name", f.Name, w)
@@ -47,7 +47,10 @@ func newNames(fields []catalogue.Field, row Endpoint, answer bool) (*names, erro
 		r := &nameRule{}
 		if u := row.Units[f.Name]; u != "" {
 			if !slices.Contains(unitsOf[f.Unit], catalogue.Unit(u)) {
-				return nil, fmt.Errorf("units: %s: %q does not measure what %s does", f.Name, u, or(string(f.Unit), "a text"))
+				if len(unitsOf[f.Unit]) == 0 {
+					return nil, fmt.Errorf("units: %s: it has no unit that could be another", f.Name)
+				}
+				return nil, fmt.Errorf("units: %s: %q: want one of %v", f.Name, u, unitsOf[f.Unit])
 			}
 			r.from, r.as = f.Unit, catalogue.Unit(u)
 		}
@@ -78,6 +81,17 @@ func newNames(fields []catalogue.Field, row Endpoint, answer bool) (*names, erro
 		}
 	}
 	return root, nil
+}
+
+// wireName is our name of the top-level field that travels under a name, ""
+// for none.
+func (n *names) wireName(wire string) string {
+	for name, r := range n.fields {
+		if r.to == wire {
+			return name
+		}
+	}
+	return ""
 }
 
 // plain notes that something is translated below parent.

@@ -198,6 +198,10 @@ func TestInvokeChecksEachField(t *testing.T) {
 
 func TestBadOverridesAreNamed(t *testing.T) {
 	t.Parallel()
+	var env Envelope
+	if err := env.defaults(); err != nil {
+		t.Fatal(err)
+	}
 	for _, x := range []struct {
 		code, want string
 		row        Endpoint
@@ -214,15 +218,31 @@ func TestBadOverridesAreNamed(t *testing.T) {
 		{"4006", `no field "amounts"`, Endpoint{Names: map[string]string{"amounts": "x"}}},
 		{"4006", "is not a name", Endpoint{Names: map[string]string{"amount": "a b"}}},
 		{"4006", "two fields are called", Endpoint{Names: map[string]string{"amount": "orderNo"}}},
-		{"4006", "does not measure", Endpoint{Units: map[string]string{"amount": "m3"}}},
-		{"4006", "does not measure", Endpoint{Units: map[string]string{"cardNo": "yuan"}}},
+		{"4006", "want one of [fen yuan]", Endpoint{Units: map[string]string{"amount": "m3"}}},
+		{"4006", "has no unit", Endpoint{Units: map[string]string{"cardNo": "yuan"}}},
+		{"4006", "is not a name", Endpoint{Names: map[string]string{"amount": ""}}},
+		{"4006", "is another interface's", Endpoint{Code: "6002"}},
+		{"3005", "every call's own parameter", Endpoint{Names: map[string]string{"subsCode": "token"}}},
 	} {
-		_, err := override((*dialect)(nil).table(), map[string]Endpoint{x.code: x.row}, &Envelope{})
+		_, err := override((*dialect)(nil).table(), map[string]Endpoint{x.code: x.row}, &env)
 		if err == nil || !strings.Contains(err.Error(), x.want) || !strings.Contains(err.Error(), x.code) {
 			t.Errorf("%s %+v: %v, want %q", x.code, x.row, err, x.want)
 		}
 	}
-	for _, env := range []Envelope{{Code: "a b"}, {Codes: map[string]string{"x": "y"}}} {
+	for _, env := range []Envelope{
+		{Code: "a b"},
+		{Codes: map[string]string{"x": "y"}},
+		{Codes: map[string]string{"x": "99999999"}},
+		{Codes: map[string]string{"x": "0"}},
+		{Codes: map[string]string{"0": "46003"}},
+		{Success: []string{"OK"}, Codes: map[string]string{"OK": "46003"}},
+		{Success: []string{"46003"}},
+		{Seq: "a", Token: "a"},
+		{Seq: "sign"},
+		{Code: "resultMsg"},
+		{Code: "d", Data: "d"},
+		{Data: "a.b"},
+	} {
 		if env.defaults() == nil {
 			t.Errorf("%+v accepted", env)
 		}

@@ -227,7 +227,7 @@ type faulty string
 func (e faulty) Error() string { return "out of service: " + string(e) }
 
 var (
-	errRole    = errors.New("only on the technician's socket")
+	errRole    = errors.New("only on the technician's socket: as a member of group kiosk-tech, with --socket /run/kioskd/technician.sock")
 	errTooLong = errors.New("body is too long")
 	errTooSlow = errors.New("body did not come in time")
 	errNoPath  = errors.New("no such path")

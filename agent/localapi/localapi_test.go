@@ -482,6 +482,11 @@ func TestACallByHandIsBoundedAndRecorded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "20040") {
 		t.Errorf("nothing found: %v", err)
 	}
+	for range 20 { // what is not sent costs nothing
+		if err := k.tech.Post(t.Context(), "/v1/call", map[string]any{"code": "3005"}, &got); err == nil || !strings.Contains(err.Error(), "subsCode") {
+			t.Fatalf("without a field: %v", err)
+		}
+	}
 	refused := 0
 	for range 10 {
 		if err := k.tech.Post(t.Context(), "/v1/call", ask, &got); err != nil {

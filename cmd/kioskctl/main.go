@@ -173,9 +173,10 @@ is recorded.`, "  kioskctl queue requeue 7", cobra.ExactArgs(1), t.queueRequeue)
 		t.leaf("show NUMBER", "Show one top-up with its versions", `Shows one top-up as it stands, and every stored version of it, oldest first. NUMBER is its
 32 hex digits, as the receipt, the platform and journal ls have them.`,
 			"  kioskctl journal show 0123456789ABCDEF0123456789ABCDEF", cobra.ExactArgs(1), t.journalShow))
-	cfg.AddCommand(t.leaf("check FILE", "Check a configuration, as kioskd -check does", `Runs "kioskd -check" on FILE: unknown keys and wrong types are told with line, column and an
+	cfg.AddCommand(t.leaf("check [FILE]", "Check a configuration, as kioskd -check does", `Runs "kioskd -check" on FILE: unknown keys and wrong types are told with line, column and an
 excerpt, and what the file names (certificates, PIN, the kiosk's own files) is looked at
-too. Nothing is changed, and no daemon is needed.`, "  kioskctl config check /etc/kioskd/kioskd.toml", cobra.ExactArgs(1), t.configCheck))
+too. Nothing is changed, and no daemon is needed.
+Without FILE it is /etc/kioskd/kioskd.toml.`, "  kioskctl config check\n  kioskctl config check ./kioskd.toml", cobra.MaximumNArgs(1), t.configCheck))
 	root.AddCommand(t.leaf("status", "State, reader, key, outbox, alarms", `Tells whether the kiosk serves customers, and if not, why and what to do.
 
 Ends with 0 when it serves and nothing is wrong, with 3 when it is out of service or an
@@ -240,7 +241,11 @@ func (t *tool) leaf(use, short, long, example string, args cobra.PositionalArgs,
 
 // configCheck asks the daemon's program, which owns the file's schema.
 func (t *tool) configCheck(ctx context.Context, args []string) error {
-	out, err := exec.CommandContext(ctx, daemonProgram(), "-check", "-config", args[0]).CombinedOutput()
+	path := "/etc/kioskd/kioskd.toml"
+	if len(args) > 0 {
+		path = args[0]
+	}
+	out, err := exec.CommandContext(ctx, daemonProgram(), "-check", "-config", path).CombinedOutput()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

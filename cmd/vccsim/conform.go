@@ -149,6 +149,9 @@ func (f *conformFlags) prepare() error {
 		f.Cases = slices.DeleteFunc(f.Cases, func(c conform.Case) bool {
 			return !slices.ContainsFunc(f.only, func(p string) bool { return strings.HasPrefix(c.ID, p) })
 		})
+		if len(f.Cases) == 0 && !slices.Contains(f.only, "none") {
+			return fmt.Errorf("--only %s: no case begins so", strings.Join(f.only, ","))
+		}
 	}
 	return nil
 }

@@ -33,7 +33,14 @@ func main() {
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use: "vccsim", Short: "The platform, cards and a meter as simulators on loopback ports",
-		SilenceUsage: true, SilenceErrors: true, Args: cobra.NoArgs,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("no command %q; vccsim --help lists them", args[0])
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.AddCommand(demoCommand(), serveCommand(), conformCommand(), cardCommand(), meterCommand(), openapiCommand(), signCommand(), commandCommand(), pushCommand())
 	return root

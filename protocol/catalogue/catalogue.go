@@ -73,41 +73,45 @@ const (
 
 // Field is one field of a request or an answer, or a column of a table.
 type Field struct {
-	Name     string // on the wire
-	Type     Type
-	Len      int // characters at most; 0: the document does not say
-	Required bool
-	Unit     Unit
+	Name     string `json:"name"` // on the wire
+	Type     Type   `json:"type"`
+	Len      int    `json:"len,omitempty"` // characters at most; 0: the document does not say
+	Required bool   `json:"required"`
+	Unit     Unit   `json:"unit,omitempty"`
 	// Aliases are other names the same field is known under; an answer may use
 	// any of them.
-	Aliases  []string
-	Evidence Evidence
-	ZH, EN   string
+	Aliases  []string `json:"aliases,omitempty"`
+	Evidence Evidence `json:"evidence"`
+	ZH       string   `json:"zh"`
+	EN       string   `json:"en"`
 	// Doc is what the document's table calls it, where that is an error there.
-	Doc string
+	Doc string `json:"doc,omitempty"`
 }
 
 // Interface is one interface of the platform.
 type Interface struct {
 	// Code leads the sequence number of its calls.
-	Code   string
-	ZH, EN string
-	Method string
+	Code   string `json:"code"`
+	ZH     string `json:"zh"`
+	EN     string `json:"en"`
+	Method string `json:"method"`
 	// Path follows the base address; Fallback is tried once when Path is
 	// answered 404.
-	Path, Fallback string
-	Evidence       Evidence
+	Path     string   `json:"path,omitempty"`
+	Fallback string   `json:"fallback,omitempty"`
+	Evidence Evidence `json:"evidence"`
 	// Kiosk says that a load kiosk has a use for it.
-	Kiosk bool
+	Kiosk bool `json:"kiosk"`
 	// Read says that a call changes nothing at the platform.
-	Read  bool
-	Shape Shape
+	Read  bool  `json:"read"`
+	Shape Shape `json:"shape"`
 	// Request has the fields besides seq, token and sign; Answer those of a
 	// success besides resultCode and resultMsg. A table's Answer are its
 	// columns, in order; of a List those of datas.
-	Request, Answer []Field
+	Request []Field `json:"request"`
+	Answer  []Field `json:"answer"`
 	// Note is what an implementer must know, in English.
-	Note string
+	Note string `json:"note,omitempty"`
 }
 
 // All returns the table, ordered by code. The caller may change it.

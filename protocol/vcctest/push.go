@@ -85,6 +85,9 @@ func (p Pusher) send(ctx context.Context, method string, q url.Values, body stri
 	}
 	resp, err := client.Do(r)
 	if err != nil {
+		if u, is := errors.AsType[*url.Error](err); is {
+			err = u.Err // without the address, which is signed
+		}
 		return "", fmt.Errorf("push: %w", err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // only read
