@@ -81,7 +81,7 @@ const (
 
 // Errors of Reconcile and ReconDay.
 var (
-	ErrReconOff  = errors.New("daily reconciliation is not configured")
+	ErrReconOff  = errors.New("daily reconciliation is not configured: it needs the table [reconcile]")
 	ErrDayOpen   = errors.New("the day is not over")
 	ErrQuiet     = errors.New("inside the platform's maintenance window")
 	ErrDayShrunk = errors.New("the journal no longer holds all top-ups of that day; its file is not replaced")

@@ -41,7 +41,7 @@ type RegistrationStatus struct {
 }
 
 // ErrNoRegistration: this kiosk's name is configured, not registered.
-var ErrNoRegistration = errors.New("this kiosk is not registered with the platform: its device id stands in the configuration")
+var ErrNoRegistration = errors.New("this kiosk is not registered with the platform: its device id stands in the configuration; [register] there would change that")
 
 // IsRefusal tells whether an error of Register is a reason that Status tells:
 // the platform's refusal, or something that a person has to mend first.

@@ -99,7 +99,7 @@ var (
 	// it exists.
 	ErrNotHeld = errors.New("not held by the mirror")
 	// ErrOff: there is no mirror, or its file is not open now.
-	ErrOff = errors.New("the mirror is off")
+	ErrOff = errors.New("the mirror is off: [mirror] in the configuration switches it on")
 
 	errDamaged = errors.New("mirror is damaged")
 	errQuiet   = errors.New("the platform's maintenance window")

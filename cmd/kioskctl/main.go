@@ -75,6 +75,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		code = exitUnreachable
 		if errors.Is(err, fs.ErrPermission) {
 			err = fmt.Errorf("%w; are you in group kiosk-tech or kiosk-operator?", err)
+		} else {
+			err = fmt.Errorf("%w; does it run? systemctl status kioskd", err)
 		}
 	case !t.ran:
 		code = exitUsage

@@ -76,7 +76,7 @@ func checkKey(b []byte) ([]byte, error) {
 	key := bytes.TrimSpace(b)
 	switch {
 	case len(key) == 0:
-		return nil, errors.New("no key on standard input")
+		return nil, errors.New("nothing on standard input")
 	case len(b) > maxKeyInput:
 		clear(b)
 		return nil, errors.New("standard input is longer than a key")
