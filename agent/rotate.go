@@ -81,6 +81,10 @@ func (r *Rotator) Offer(ctx context.Context, key []byte, kcv, source string) (Of
 	default:
 		r.a.log.Warn("key not proven yet", "kcv", out.KCV, "err", err)
 		out.Why = "the platform could not be asked yet; the key is kept and tried again"
+		if errors.Is(err, protocol.ErrPermanent) && !errors.Is(err, protocol.ErrNoKey) {
+			r.a.alarms.raise(string(audit.PlatformConfig))
+			out.Why = "the platform does not take the question as it is configured (" + err.Error() + "): check [api.endpoints], [envelope] and [auth]; the key is kept and tried again"
+		}
 	}
 	select { // run has a new key to look after
 	case r.wake <- struct{}{}:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -501,5 +502,23 @@ func TestACallByHandIsBoundedAndRecorded(t *testing.T) {
 	}
 	if n := k.platform.Calls()["3005"]; n > 7 {
 		t.Errorf("%d calls reached the platform", n)
+	}
+}
+
+// TestAKeyThatCannotBeAskedForSaysWhy: a platform that answers that the call is
+// wrong is no platform that is away.
+func TestAKeyThatCannotBeAskedForSaysWhy(t *testing.T) {
+	t.Parallel()
+	k := start(t)
+	k.platform.SetHook(func(c vcctest.Call) vcctest.Action { return vcctest.Action{Code: "30002"} })
+	got, err := k.tech.Provision(t.Context(), []byte(baseKey), "")
+	must(t, err)
+	if got.Active || !strings.Contains(got.Why, "30002") || !strings.Contains(got.Why, "[api.endpoints]") {
+		t.Errorf("%+v", got)
+	}
+	var st localapi.Status
+	must(t, k.tech.Get(t.Context(), "/v1/status", &st))
+	if !slices.Contains(st.Alarms, "platform.config") {
+		t.Errorf("alarms %v", st.Alarms)
 	}
 }
