@@ -157,7 +157,19 @@ func parameter(f catalogue.Field) object {
 }
 
 func jsonBody(fields []catalogue.Field) object {
-	return object{"required": true, "content": object{"application/json": object{"schema": objectSchema(fields, ""), "example": catalogue.Row(fields)}}}
+	return object{"required": true, "content": object{"application/json": object{"schema": objectSchema(fields, ""), "example": example(fields)}}}
+}
+
+// example is a request as a kiosk sends it: of the parts for different kinds of
+// card and ways to pay, only those of a purse and a paid order.
+func example(fields []catalogue.Field) object {
+	row := catalogue.Row(fields)
+	if _, has := row["loadMode"]; has {
+		for _, other := range []string{"image", "payType", "payTransNo", "payTime"} {
+			delete(row, other)
+		}
+	}
+	return row
 }
 
 func success(i catalogue.Interface) object {

@@ -98,7 +98,7 @@ told. Its books are at /sim/books; POST /sim/cards and /sim/orders add to them.`
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\ncommands  command.key = %q\nregister  code %s\n",
+			fmt.Fprintf(cmd.OutOrStdout(), "base_url  %s%s\nbooks     %s/sim/books\nbase key  %s (for the simulator only)\nnames     app_id, device id and org_code as you like; once a device has registered, its app_id has a key of its own\ncommands  command.key = %q\nregister  code %s, good once\n",
 				pl.url, simPrefix, pl.url, simKey, vcctest.CommandKeyHex(simCommandKey), simCode)
 			if !empty {
 				if err := stock(cmd.OutOrStdout(), p); err != nil {

@@ -11,6 +11,9 @@ func Example(f Field) any {
 	case DateTime:
 		return "2026-01-02 03:04:05"
 	}
+	if v, has := examples()[f.Name]; has && strings.Contains(f.Name, ".") {
+		return v
+	}
 	last := f.Name[strings.LastIndex(f.Name, ".")+1:]
 	if v, has := examples()[last]; has && f.Type != Objects && f.Type != Nested {
 		if s, is := v.(string); is != (f.Type == Integer) && (!is || f.Len == 0 || len([]rune(s)) <= f.Len) {
@@ -43,7 +46,7 @@ func examples() map[string]any {
 		"termTransNo": "0123456789ABCDEF0123456789ABCDEF", "orderNo": "4006202608010001", "cardNo": "8600000012345678", "cardType": "CPU",
 		"amount": 5000, "gasVolume": 1666, "name": "张**", "displayAddr": "木岭小区**", "addrDetail": "木岭小区**", "meterCode": "M12345678",
 		"seq": "10022017080109300000000000000001", "sign": "ED446AD8FC4F4A19B369C01D720D1579",
-		"expireTime": 7200, "token": "1Z5M011v4P5joM9VqMr0", "state": "A", "kind": "load", "type": "image", "mediaId": "MEDIA0001",
+		"expireTime": 7200, "token": "1Z5M011v4P5joM9VqMr0", "state": "A", "kind": "load", "load.type": 2, "type": "image", "mediaId": "MEDIA0001",
 		"resultCode": "46001", "resultMsg": "order unknown", "userType": "MEMBER", "userCode": "U0001", "pageIndex": 1, "pageSize": 10,
 		"challenge": "00112233AABBCCDD", "date": "20260102", "time": "030405", "hostDate": "20260102", "hostTime": "030405",
 		"beginDate": "20260101", "endDate": "20260131", "canCharge": "Y", "loadMode": 1, "authExpire": 300, "onlineSeq": 42,
