@@ -204,6 +204,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	ctx = protocol.Aside(ctx) // no customer waits behind it, nor for the connection it has
 	h := fnv.New64a()
 	id := a.device()
 	if id == "" {

@@ -19,7 +19,10 @@ func (a *Agent) newMirror(c *mirror.Config) error {
 	cfg := *c
 	cfg.DeviceID = a.cfg.DeviceID
 	m, err := mirror.New(cfg, mirror.Deps{
-		Source: a.client, Lane: a.lane.lend, Disk: a.disk, Log: a.log,
+		Source: a.client, Disk: a.disk, Log: a.log,
+		Lane: func(ctx context.Context, firm bool) (context.Context, func(), error) {
+			return a.lane.lend(protocol.Aside(ctx), firm)
+		},
 		Now: func() (time.Time, bool) { return a.now(), a.clockSane() },
 	})
 	if err != nil {
@@ -37,6 +40,9 @@ func (a *Agent) backlog(ctx context.Context, it queue.Item) queue.Outcome {
 		return retry(err)
 	}
 	defer release()
+	if it.Spare { // a file: long, and about no customer
+		return a.deliver(protocol.Aside(ctx), it)
+	}
 	return a.deliver(protocol.Backlog(ctx), it)
 }
 

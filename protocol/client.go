@@ -50,6 +50,7 @@ type Client struct {
 	*settings
 	deps       Deps
 	transport  http.RoundTripper
+	aside      http.RoundTripper // see Aside; the same where a test brings its own
 	log        *slog.Logger
 	tokens     tokens
 	nestedSign atomic.Bool
@@ -70,12 +71,15 @@ func NewClient(c Config, d Deps) (*Client, error) {
 	if d.Key == nil || d.Seq == nil {
 		return nil, errors.New("platform client: no source of keys or of sequence numbers")
 	}
-	cl := &Client{settings: s, deps: d, transport: d.Transport, log: d.Log}
+	cl := &Client{settings: s, deps: d, transport: d.Transport, aside: d.Transport, log: d.Log}
 	if cl.log == nil {
 		cl.log = slog.New(slog.DiscardHandler)
 	}
 	if cl.transport == nil {
 		if cl.transport, err = NewTransport(c.TLS); err != nil {
+			return nil, fmt.Errorf("platform client: %w", err)
+		}
+		if cl.aside, err = NewTransport(c.TLS); err != nil {
 			return nil, fmt.Errorf("platform client: %w", err)
 		}
 	}

@@ -258,6 +258,21 @@ func Backlog(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backlogKey{}, true)
 }
 
+type asideKey struct{}
+
+// Aside marks the calls made with the context as backlog that goes over a
+// connection of its own: a customer who comes meanwhile finds the open one free
+// and waits for no handshake. It is for what is not about a customer at all, and
+// may cost a handshake itself: heartbeats, the mirror, files.
+func Aside(ctx context.Context) context.Context {
+	return context.WithValue(Backlog(ctx), asideKey{}, true)
+}
+
+func isAside(ctx context.Context) bool {
+	b, _ := ctx.Value(asideKey{}).(bool)
+	return b
+}
+
 func isBacklog(ctx context.Context) bool {
 	b, _ := ctx.Value(backlogKey{}).(bool)
 	return b

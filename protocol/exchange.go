@@ -106,7 +106,11 @@ func (c *Client) send(ctx context.Context, r request, sess *session, pw password
 		reqBody, size, t.contentType = file, n, r.uploadType
 	}
 	var connected bool
-	_, network := c.transport.(*http.Transport)
+	transport := c.transport
+	if isAside(ctx) {
+		transport = c.aside
+	}
+	_, network := transport.(*http.Transport)
 	if network {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			GotConn: func(httptrace.GotConnInfo) { connected = true },
@@ -132,7 +136,7 @@ func (c *Client) send(ctx context.Context, r request, sess *session, pw password
 	s.began = time.Now()
 	// The transport directly, not http.Client: no redirect is followed, which
 	// would carry the token away in the Referer, and no *url.Error is made.
-	s.Response, err = c.transport.RoundTrip(hr) //nolint:bodyclose // the caller does
+	s.Response, err = transport.RoundTrip(hr) //nolint:bodyclose // the caller does
 	if err != nil {
 		return sent{}, c.classify(ctx, r, err, network && !connected)
 	}

@@ -404,7 +404,7 @@ func TestCustomerTime(t *testing.T) {
 		fmt.Printf("customer, %-17s  median %4d ms  p95 %4d ms (goal %s)  handshakes %d in %d visits, %d bytes each\n", l.name,
 			times[len(times)/2].Milliseconds(), times[(len(times)*95+99)/100-1].Milliseconds(), l.goal, opened, visits, carried/int64(visits))
 		t.Logf("%v", times)
-		// One may be a heartbeat's, of which there is one in 300 s: under way when the card comes, it has the open connection.
+		// One may be a heartbeat's own, of which there is one in 300 s; no customer waits for that one.
 		if opened > 1 {
 			t.Errorf("%d TLS handshakes while customers waited", opened)
 		}
