@@ -190,7 +190,7 @@ func cutAllOf(t *testing.T, stories []story, options func(story, cut) vcctest.Op
 // which the platform itself broke a clause of its contract; the line tells
 // which.
 func TestPowerCutsOnTheWorstPlatform(t *testing.T) {
-	step, note := 5, " (every fifth one; FULL=1: all)"
+	step, note := 8, " (every eighth one; FULL=1: all)"
 	if full() {
 		step, note = 1, ""
 	}

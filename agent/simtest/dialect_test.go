@@ -137,7 +137,7 @@ func TestPowerCutsInTheSecondDialect(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the first dialect's cuts are played")
 	}
-	step, worst, note := 24, 48, " (a sample; FULL=1: all)"
+	step, worst, note := 36, 96, " (a sample; FULL=1: all)"
 	if full() {
 		step, worst, note = 1, 1, ""
 	}
